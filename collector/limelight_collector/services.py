@@ -1,4 +1,4 @@
-"""Services: what the receivers, the API and the alert loop are given. Built once in `main.py`, passed as an argument."""
+"""Services: what the receivers, the API and the alert loop are given. Built once, in `main.py`."""
 
 from __future__ import annotations
 

@@ -19,8 +19,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LIMELIGHT_", toml_file="limelight.toml", extra="ignore")
 
-    data_dir: Path = Field(Path("limelight-data"), description="Directory of the embedded store, the spool and the control database.")
-    clickhouse_url: str = Field("", description="ClickHouse server, `http[s]://user@host:port/database`; empty = embedded chDB in data_dir.")
+    data_dir: Path = Field(
+        Path("limelight-data"), description="Directory of the embedded store, the spool and the control database."
+    )
+    clickhouse_url: str = Field(
+        "", description="ClickHouse server, `http[s]://user@host:port/database`; empty = embedded chDB in data_dir."
+    )
     clickhouse_password: SecretStr | None = Field(None, description="Password for clickhouse_url, kept out of the URL.")
     control_url: str = Field("", description="SQLAlchemy URL of the control database; empty = SQLite in data_dir.")
     host: str = Field("127.0.0.1", description="Address to listen on; any other than loopback needs at least one key.")
@@ -28,10 +32,16 @@ class Settings(BaseSettings):
     grpc_port: int = Field(4317, ge=0, le=65535, description="OTLP/gRPC.")
     dashboard_port: int = Field(8501, ge=0, le=65535, description="The dashboard's port.")
     no_dashboard: bool = Field(default=False, description="`limelight up` without the dashboard.")
-    bootstrap_key: SecretStr | None = Field(None, description="An admin key for project `default` accepted besides the stored ones (containers).")
+    bootstrap_key: SecretStr | None = Field(
+        None, description="An admin key for project `default` accepted besides the stored ones (containers)."
+    )
     body_max_bytes: int = Field(64 * 2**20, gt=0, description="Largest OTLP request, checked compressed and inflated.")
-    inflight_max_bytes: int = Field(256 * 2**20, gt=0, description="Request bytes being decoded at one time; beyond it 503.")
-    spool_max_bytes: int = Field(4 * 2**30, gt=0, description="Largest spool; beyond it 503 until the store catches up.")
+    inflight_max_bytes: int = Field(
+        256 * 2**20, gt=0, description="Request bytes being decoded at one time; beyond it 503."
+    )
+    spool_max_bytes: int = Field(
+        4 * 2**30, gt=0, description="Largest spool; beyond it 503 until the store catches up."
+    )
     batch_max_spans: int = Field(10_000, gt=0, description="Most spans of one insert.")
     batch_max_wait_s: float = Field(1.0, gt=0, description="Longest time a span waits in the spool for company.")
     retention_days: int = Field(30, gt=0, description="Days a span is kept; older start times are clamped to this age.")
@@ -39,11 +49,20 @@ class Settings(BaseSettings):
     query_timeout_s: float = Field(10.0, gt=0, description="Longest query.")
     query_max_memory_bytes: int = Field(2 * 2**30, gt=0, description="Memory one query may use.")
     query_max_rows: int = Field(1_000_000, gt=0, description="Rows one answer may have; exports stream instead.")
-    rules_file: Path | None = Field(None, description="YAML file of alert rules, read at start and re-read when it changes.")
+    rules_file: Path | None = Field(
+        None, description="YAML file of alert rules, read at start and re-read when it changes."
+    )
     alert_interval_s: float = Field(15.0, gt=0, description="Seconds between two evaluations of the alert rules.")
-    webhook_allowed_hosts: list[str] = Field(default_factory=list[str], description="Internal hosts webhooks may reach (JSON list); public https needs no entry.")
-    public_url: str = Field("", description="The dashboard's address in notifications; empty = http://127.0.0.1:<dashboard_port>.")
-    collector_url: str = Field("", description="Where the dashboard finds the collector; empty = http://<host>:<http_port>.")
+    webhook_allowed_hosts: list[str] = Field(
+        default_factory=list[str],
+        description="Internal hosts webhooks may reach (JSON list); public https needs no entry.",
+    )
+    public_url: str = Field(
+        "", description="The dashboard's address in notifications; empty = http://127.0.0.1:<dashboard_port>."
+    )
+    collector_url: str = Field(
+        "", description="Where the dashboard finds the collector; empty = http://<host>:<http_port>."
+    )
     api_key: SecretStr | None = Field(None, description="The key the dashboard reads with.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 

@@ -1,0 +1,164 @@
+"""The server's commands, as `limelight` calls them: flags in, exit code out, refusals as one line."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from limelight_collector import settings as settings_module
+from limelight_collector.errors import StartupRefused
+from limelight_collector.settings import Settings
+
+Flags = dict[str, Any]
+
+
+def _refusals(command: Callable[[Flags], int]) -> Callable[[Flags], int]:
+    """Turn `StartupRefused` into one line on stderr and exit code 2."""
+
+    @functools.wraps(command)
+    def run(flags: Flags) -> int:
+        try:
+            return command(flags)
+        except StartupRefused as refusal:
+            print(f"limelight: {refusal}", file=sys.stderr)
+            return 2
+
+    return run
+
+
+@_refusals
+def up(flags: Flags) -> int:
+    """Collector and dashboard; ends when either is told to."""
+    settings = settings_module.load(flags)
+    _watch_parent(flags)
+    from limelight_collector.main import Collector
+
+    collector = Collector(settings)
+    if not settings.no_dashboard:
+        collector.require_free_port("--dashboard-port", settings.dashboard_port)
+        collector.on_ready(functools.partial(_start_dashboard, settings))
+    return collector.run()
+
+
+@_refusals
+def collector(flags: Flags) -> int:
+    """The collector alone."""
+    settings = settings_module.load(flags)
+    _watch_parent(flags)
+    from limelight_collector.main import Collector
+
+    return Collector(settings).run()
+
+
+@_refusals
+def dashboard(flags: Flags) -> int:
+    """The dashboard alone, in this process' place."""
+    settings = settings_module.load(flags)
+    command, environment = _dashboard_command(settings)
+    if flags.get("exit_with_parent"):
+        command.append("--exit-with-parent")
+    os.execve(command[0], command, environment)  # noqa: S606 (our own interpreter, our own module)
+
+
+@_refusals
+def migrate(flags: Flags) -> int:
+    """Bring both databases to this version, or say what would be done."""
+    from limelight_collector.main import migrate_all
+
+    settings = settings_module.load({name: value for name, value in flags.items() if name != "dry_run"})
+    steps = migrate_all(settings, dry_run=bool(flags.get("dry_run")))
+    verb = "would apply" if flags.get("dry_run") else "applied"
+    print("\n".join(f"{verb} {step}" for step in steps) if steps else "up to date")
+    return 0
+
+
+@_refusals
+def keys_create(flags: Flags) -> int:
+    """Make a key and print it, alone, on the last line."""
+    from limelight_collector.main import open_control
+
+    with open_control(settings_module.load({"data_dir": flags["data_dir"]})) as control:
+        key = control.create_key(flags["project"], frozenset(flags["scope"]), name=flags["name"])
+    print(f"Key for project {flags['project']} ({', '.join(sorted(flags['scope']))}); it is shown only now:")
+    print(key)
+    return 0
+
+
+@_refusals
+def keys_list(flags: Flags) -> int:
+    """Print one line a key: id, project, scopes, made, state, note."""
+    from limelight_collector.main import open_control
+
+    with open_control(settings_module.load({"data_dir": flags["data_dir"]})) as control:
+        for key in control.list_keys():
+            state = "revoked" if key.revoked_at else "active"
+            print(f"{key.id}  {key.project_id}  {','.join(sorted(key.scopes))}  {key.created_at}  {state}  {key.name}")
+    return 0
+
+
+@_refusals
+def keys_revoke(flags: Flags) -> int:
+    """End a key; exit 1 where there is none of that id."""
+    from limelight_collector.main import open_control
+
+    with open_control(settings_module.load({"data_dir": flags["data_dir"]})) as control:
+        found = control.revoke_key(flags["key_id"])
+    if not found:
+        print(f"limelight: no key {flags['key_id']}; `limelight keys list` shows them", file=sys.stderr)
+    return 0 if found else 1
+
+
+@_refusals
+def rules_validate(flags: Flags) -> int:
+    """Read a rule file; print what it holds, or the line that is wrong (exit 2)."""
+    from limelight_collector.alerts.file import load_rules_file
+
+    loaded = load_rules_file(flags["file"])
+    print(f"{flags['file']}: {len(loaded.rules)} rules, {len(loaded.channels)} channels, all valid")
+    return 0
+
+
+def _dashboard_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """The dashboard's command line and environment; the key travels by environment, never on the command line."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (compared, not bound)
+    collector_url = settings.collector_url or f"http://{host}:{settings.http_port}"
+    command = [sys.executable, "-m", "limelight_dashboard", "--host", settings.host]
+    command += ["--port", str(settings.dashboard_port), "--collector-url", collector_url]
+    environment = dict(os.environ)
+    key = settings.api_key or settings.bootstrap_key
+    if key is not None:
+        environment["LIMELIGHT_API_KEY"] = key.get_secret_value()
+    return command, environment
+
+
+def _start_dashboard(settings: Settings) -> None:
+    """Start the dashboard as a child that ends with this process: it exits when its standard input closes."""
+    command, environment = _dashboard_command(settings)
+    child = subprocess.Popen([*command, "--exit-with-parent"], stdin=subprocess.PIPE, env=environment)  # noqa: S603
+    threading.Thread(target=_report_exit, args=(child,), name="dashboard-watch", daemon=True).start()
+
+
+def _report_exit(child: subprocess.Popen[bytes]) -> None:
+    code = child.wait()
+    if code not in (0, -2, -15):
+        print(f"limelight: the dashboard ended with code {code}; the collector goes on", file=sys.stderr)
+
+
+def _watch_parent(flags: Flags) -> None:
+    """With --exit-with-parent, stop as on SIGTERM when standard input closes (the starter is gone)."""
+    if not flags.pop("exit_with_parent", None):
+        return
+
+    def wait_for_eof() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        import signal
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_for_eof, name="parent-watch", daemon=True).start()

@@ -1,0 +1,234 @@
+"""The collector's process: refuse early, open in order, run, close in reverse order.
+
+Nothing on disk is touched before every refusal that can be decided without it has been decided (address without keys,
+port in use). Nothing forks after the store is open (chDB would hang in the child).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from limelight_collector.auth import DEFAULT_PROJECT, SCOPES, Principal, authenticate, find_bootstrap_key
+from limelight_collector.errors import StartupRefused
+from limelight_collector.lock import DataDirLock
+
+if TYPE_CHECKING:
+    from limelight_collector.control import Control
+    from limelight_collector.services import Services
+    from limelight_collector.settings import Settings
+
+log = logging.getLogger("limelight")
+
+GRACE_S = 10
+"""Seconds that requests in flight get at a stop."""
+
+
+class Collector:
+    """One collector: `run()` serves until SIGTERM or Ctrl-C and returns the exit code."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._on_ready: list[Callable[[], None]] = []
+        self._closing = False
+
+    def on_ready(self, action: Callable[[], None]) -> None:
+        """Call `action` once the ports answer."""
+        self._on_ready.append(action)
+
+    def require_free_port(self, flag: str, port: int) -> None:
+        """Raise `StartupRefused` where `port` is taken."""
+        _bind(self.settings.host, port, flag).close()
+
+    def run(self) -> int:
+        """Open everything, serve, close everything."""
+        settings = self.settings
+        configure_logging(settings.log_level)
+        _require_keys_off_loopback(settings)
+        http_socket = _bind(settings.host, settings.http_port, "--http-port")
+        settings.http_port = http_socket.getsockname()[1]
+        self.require_free_port("--grpc-port", settings.grpc_port)
+        with ExitStack() as stack:
+            stack.enter_context(http_socket)
+            services = self._open(stack)
+            self._serve(services, http_socket)
+        return 0
+
+    def _open(self, stack: ExitStack) -> Services:
+        """Lock, databases, spool and threads, each registered for closing."""
+        from limelight_collector.alerts.evaluate import AlertLoop
+        from limelight_collector.enrich.cost import Prices
+        from limelight_collector.services import Services
+        from limelight_collector.spool import Spool
+        from limelight_collector.store import open_store
+        from limelight_collector.writer import Writer
+
+        settings = self.settings
+        _make_data_dir(settings)
+        stack.enter_context(DataDirLock(settings.data_dir))
+        control = stack.enter_context(open_control(settings))
+        store = open_store(settings)
+        stack.callback(store.close)
+        spool = Spool(settings.data_dir / "spool.db", max_bytes=settings.spool_max_bytes)
+        spool.start()
+        stack.callback(spool.stop)
+        writer = Writer(spool, store, Prices(control.price_overrides), settings, now_ns=time.time_ns)
+        writer.start()
+        stack.callback(writer.stop, GRACE_S)
+        services = Services(
+            settings=settings,
+            store=store,
+            control=control,
+            spool=spool,
+            now_ns=time.time_ns,
+            authenticate=_authenticator(settings, control),
+            checks=lambda: {"spool": spool.healthy, "writer": writer.alive, "open": not self._closing},
+            degraded=lambda: writer.storage_failing,
+        )
+        alerts = AlertLoop(services, now_s=time.time)
+        alerts.start()
+        stack.callback(alerts.stop)
+        return services
+
+    def _serve(self, services: Services, http_socket: socket.socket) -> None:
+        import uvicorn
+
+        from limelight_collector.api.app import create_app
+        from limelight_collector.receive.grpc import serve_grpc
+        from limelight_collector.receive.http import OtlpApp
+
+        settings = self.settings
+        grpc_server = serve_grpc(services, settings.host, settings.grpc_port)
+        app = create_app(services)
+        app.router.lifespan_context = self._lifespan
+        config = uvicorn.Config(
+            OtlpApp(app, services),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        server = uvicorn.Server(config)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises Ctrl-C after its shutdown
+                server.run(sockets=[http_socket])
+        finally:
+            grpc_server.stop(GRACE_S).wait()
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Any) -> AsyncIterator[None]:
+        address = f"http://{self.settings.host}:{self.settings.http_port}"
+        print(f"limelight: OTLP and API on {address}, OTLP/gRPC on port {self.settings.grpc_port}", flush=True)
+        for action in self._on_ready:
+            action()
+        yield
+        self._closing = True
+
+
+def migrate_all(settings: Settings, *, dry_run: bool) -> list[str]:
+    """Migrate control database and store; returns the steps applied, or with `dry_run` those that would be."""
+    from limelight_collector.store import migrate_store
+    from limelight_migrations.control import upgrade
+
+    if dry_run and not settings.data_dir.exists():
+        return ["every step: there is no store yet"]
+    _make_data_dir(settings)
+    with DataDirLock(settings.data_dir):
+        return [*upgrade(control_url(settings), dry_run=dry_run), *migrate_store(settings, dry_run=dry_run)]
+
+
+@contextlib.contextmanager
+def open_control(settings: Settings) -> Iterator[Control]:
+    """The control database, migrated; safe beside a running collector."""
+    from limelight_collector.control import Control
+
+    _make_data_dir(settings)
+    control = Control(control_url(settings))
+    try:
+        yield control
+    finally:
+        control.close()
+
+
+def control_url(settings: Settings) -> str:
+    """SQLAlchemy URL of the control database."""
+    return settings.control_url or f"sqlite:///{settings.data_dir.resolve() / 'control.db'}"
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on stderr: ts, level, event and the fields a caller passes as `extra={"fields": {…}}`."""
+    from limelight_collector.metrics import JsonFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in ("httpx", "alembic", "clickhouse_connect", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _authenticator(settings: Settings, control: Control) -> Callable[[str | None], Principal]:
+    bootstrap = settings.bootstrap_key.get_secret_value() if settings.bootstrap_key else ""
+    admin = Principal(DEFAULT_PROJECT, SCOPES, key_id="bootstrap")
+    find_key = find_bootstrap_key(bootstrap, admin, control.find_key)
+
+    def authenticate_header(authorization: str | None) -> Principal:
+        return authenticate(authorization, keys_required=bool(bootstrap) or control.has_keys(), find_key=find_key)
+
+    return authenticate_header
+
+
+def _require_keys_off_loopback(settings: Settings) -> None:
+    if is_loopback(settings.host) or settings.bootstrap_key:
+        return
+    if settings.control_url or (settings.data_dir / "control.db").exists():
+        with open_control(settings) as control:
+            if control.has_keys():
+                return
+    raise StartupRefused(
+        f"refusing to listen on {settings.host} without keys: anyone who reaches it could read every prompt. Make one "
+        "with `limelight keys create --project default --scope ingest`, or set LIMELIGHT_BOOTSTRAP_KEY"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(host: str, port: int, flag: str) -> socket.socket:
+    """A listening socket on `host:port`; `StartupRefused` names the flag where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise StartupRefused(f"cannot listen on {host}:{port} ({error.strerror}); pass another {flag}") from None
+    return listener
+
+
+def _make_data_dir(settings: Settings) -> None:
+    """Create the data directory (mode 0700: it holds prompts) or refuse with the reason."""
+    path = settings.data_dir
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupRefused(f"cannot create {path} ({error.strerror}); pass another --data-dir") from None
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        raise StartupRefused(f"cannot write to {path}; fix its permissions or pass another --data-dir")
