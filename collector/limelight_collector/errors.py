@@ -31,3 +31,11 @@ class Unavailable(Exception):
 
 class StartupRefused(Exception):
     """The process cannot start as configured. The message is one line that says what to do; the exit code is 2."""
+
+
+class QueryLimit(Exception):
+    """A question was stopped by its time, memory or row limit; the message says which and how to ask for less (422)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

@@ -1,0 +1,86 @@
+"""The span store's schema: what migrations make is what the code declares, and they refuse what they cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import clickhouse_connect
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from limelight_collector.errors import StartupRefused
+from limelight_collector.settings import Settings
+from limelight_collector.store import open_store
+from limelight_collector.store.columns import COLUMNS
+from limelight_migrations.clickhouse import NewerSchema, migrate, migrations, pending
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    opened = clickhouse_connect.get_client(interface="chdb", path=str(tmp_path / "store"))
+    yield opened
+    opened.close()
+
+
+def names(client: Client) -> list[str]:
+    return [row[0] for row in client.query("SHOW TABLES").result_rows]
+
+
+def test_a_dry_run_names_everything_and_touches_nothing(client: Client) -> None:
+    assert migrate(client, dry_run=True) == [migration.name for migration in migrations()]
+    assert names(client) == []
+
+
+def test_each_migration_is_applied_once(client: Client) -> None:
+    applied = migrate(client)
+    assert applied == [migration.name for migration in migrations()]
+    assert migrate(client) == []
+    assert pending(client) == []
+
+
+def test_an_interrupted_migration_is_run_again(client: Client) -> None:
+    first = migrations()[0]
+    client.command(first.statements[0])  # made, but the process died before it was recorded
+    assert first.name in migrate(client)
+
+
+def test_the_migrated_spans_table_is_the_declared_one(client: Client) -> None:
+    migrate(client)
+    described = client.query("DESCRIBE TABLE spans").result_rows
+    assert [(row[0], row[1]) for row in described] == [(column.name, column.type) for column in COLUMNS]
+
+
+@pytest.mark.parametrize("table", ["spans", "trace_times", "flags", "scores"])
+def test_every_table_is_durable_and_keyed_by_project_first(client: Client, table: str) -> None:
+    migrate(client)
+    ddl = client.query(f"SHOW CREATE TABLE {table}").result_rows[0][0]
+    assert "fsync_after_insert = 1" in ddl
+    assert "fsync_part_directory = 1" in ddl
+    assert "ORDER BY (project_id, " in ddl
+
+
+def test_a_store_of_a_newer_release_is_refused_untouched(client: Client, tmp_path: Path) -> None:
+    migrate(client)
+    client.command("DROP TABLE scores")
+    client.command("INSERT INTO schema_migrations (version, name) VALUES (9999, 'later')")
+    with pytest.raises(NewerSchema, match="9999"):
+        migrate(client)
+    assert "scores" not in names(client)
+    with pytest.raises(StartupRefused, match=r"newer Limelight .* 9999"):
+        open_store(Settings(data_dir=tmp_path))
+    assert "scores" not in names(client)
+
+
+def test_versions_are_numbered_without_gaps() -> None:
+    assert [migration.version for migration in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_cluster_statements_parse(client: Client) -> None:
+    for migration in migrations(cluster="main"):
+        for statement in migration.statements:
+            tree = client.command("EXPLAIN AST " + statement)
+            assert "CreateQuery" in str(tree)
+            assert "ON CLUSTER 'main'" in statement
+            if "ENGINE" in statement:
+                assert "ENGINE = Replicated" in statement
