@@ -1,6 +1,6 @@
 """The `limelight` command: argparse declarations and dispatch.
 
-The bare install has `doctor` and `demo --help`; verbs of the server load `limelight_collector` and
+`doctor` works on the bare install; verbs of the server load `limelight_collector` and
 `limelight_dashboard` by name, only when they run, so that the SDK depends on neither.
 """
 
