@@ -1,0 +1,105 @@
+"""The collector's own numbers and log lines. Names follow the OpenTelemetry Collector's; labels come from fixed sets.
+
+Counters are exposed with `_total`. Nothing here carries a name, a key or a text that a client chose.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+if TYPE_CHECKING:
+    from limelight_collector.spool import Spool
+
+REGISTRY = CollectorRegistry()
+"""Everything `/metrics` shows."""
+
+ProcessCollector(namespace="limelight", registry=REGISTRY)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"limelight_{name}", text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str) -> Gauge:
+    return Gauge(f"limelight_{name}", text, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str) -> Histogram:
+    return Histogram(f"limelight_{name}", text, buckets=_SECONDS, registry=REGISTRY)
+
+
+RECEIVER_REQUESTS = _counter("receiver_requests", "OTLP requests by outcome.", "transport", "signal", "outcome")
+RECEIVER_ACCEPTED_SPANS = _counter("receiver_accepted_spans", "Spans acknowledged.", "transport")
+RECEIVER_REJECTED_SPANS = _counter("receiver_rejected_spans", "Items answered with partial_success.", "transport")
+RECEIVER_REFUSED_SPANS = _counter("receiver_refused_spans", "Valid spans answered with a retryable error.", "transport")
+RECEIVER_FAILED_SPANS = _counter("receiver_failed_spans", "Requests lost to a bug of ours.", "transport")
+MEMORY_REFUSED = _counter("processor_memory_limiter_refused_requests", "Requests over the in-flight byte budget.")
+
+QUEUE_SIZE = _gauge("exporter_queue_size", "Requests in the spool.")
+QUEUE_CAPACITY = _gauge("exporter_queue_capacity", "Bytes the spool may hold.")
+SENT_SPANS = _counter("exporter_sent_spans", "Spans the store has taken.")
+SEND_FAILED_SPANS = _counter("exporter_send_failed_spans", "Spans in dead-lettered requests.")
+ENQUEUE_FAILED_SPANS = _counter("exporter_enqueue_failed_spans", "Spans the spool could not take.")
+
+WAL_BYTES = _gauge("wal_bytes", "Compressed bytes in the spool, dead letters included.")
+WAL_CAPACITY_BYTES = _gauge("wal_capacity_bytes", "Bytes the spool may hold.")
+WAL_FSYNC_SECONDS = _histogram("wal_fsync_duration_seconds", "One group commit of the spool, sync included.")
+WAL_QUARANTINED = _counter("wal_quarantined_segments", "Damaged spool records or files set aside.")
+INGEST_LAG_SECONDS = _gauge("ingest_lag_seconds", "Age of the oldest acknowledged request that is not stored yet.")
+DEADLETTER_RECORDS = _gauge("deadletter_records", "Requests that cannot be stored, kept with the reason.")
+DEDUP_SPANS = _counter("dedup_spans", "Spans of requests that had been taken before.")
+CLAMPED_TIMESTAMPS = _counter("clamped_timestamps", "Spans whose start time was moved into the kept range.")
+TRUNCATED_ATTRIBUTES = _counter("truncated_attributes", "Attributes cut or dropped over the per-span caps.")
+STORAGE_INSERT_SECONDS = _histogram("storage_insert_duration_seconds", "One insert into the store.")
+STORAGE_INSERT_FAILURES = _counter("storage_insert_failures", "Failed inserts.", "class")
+
+QUERY_SECONDS = _histogram("query_duration_seconds", "One query of the store.")
+ALERT_EVALUATIONS = _counter("alert_evaluations", "Evaluations of alert rules.", "outcome")
+ALERT_LAG_SECONDS = _gauge("alert_lag_seconds", "Age of the newest evaluation of the alert rules.")
+WEBHOOK_DELIVERIES = _counter("webhook_deliveries", "Webhook attempts.", "outcome")
+DURABILITY_MODE = Gauge("limelight_durability_mode", "1 for the mode in use.", ["mode"], registry=REGISTRY)
+DURABILITY_MODE.labels(mode="fsync").set(1)
+
+
+def watch_spool(spool: Spool, now_ns: Callable[[], int]) -> None:
+    """Let the spool's gauges read `spool` at each scrape."""
+
+    def lag() -> float:
+        oldest = spool.oldest_received_ns
+        return 0.0 if oldest is None else max(0.0, (now_ns() - oldest) / 1e9)
+
+    QUEUE_SIZE.set_function(lambda: spool.pending_records)
+    QUEUE_CAPACITY.set(spool.max_bytes)
+    WAL_BYTES.set_function(lambda: spool.used_bytes)
+    WAL_CAPACITY_BYTES.set(spool.max_bytes)
+    DEADLETTER_RECORDS.set_function(lambda: spool.deadletter_records)
+    INGEST_LAG_SECONDS.set_function(lag)
+
+
+def render() -> bytes:
+    """The registry in the Prometheus text format."""
+    return generate_latest(REGISTRY)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ts, level, event, the caller's `fields`, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line for `record`."""
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)

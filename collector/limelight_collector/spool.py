@@ -1,0 +1,376 @@
+"""Spool: a durable queue of validated OTLP requests between the acknowledgement and the store.
+
+`append` returns a future that resolves once the record is on disk and synced; a record leaves only by `delete` (the
+store has it) or `bury` (it can never be stored). One thread commits, many requests a transaction. Why SQLite and what
+it costs: docs/adr/0002-spool.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import queue
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+
+from limelight_collector import metrics
+from limelight_collector.errors import StartupRefused, Unavailable
+
+log = logging.getLogger("limelight.spool")
+
+COMMIT_MAX_BYTES = 2**20
+"""Payload bytes of one group commit; what queues up during a commit is the next group, so nobody waits for a timer."""
+RETRY_WINDOW_NS = 15 * 60 * 10**9
+"""How long an identical request is recognised as a client's retry."""
+READ_MAX_BYTES = 16 * 2**20
+"""Inflated bytes of one read."""
+MIN_FREE_BYTES = 256 * 2**20
+"""Free disk space below which nothing is taken, so that deleting and the store's merges still have room."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE records(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, project_id TEXT NOT NULL, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
+    spans INTEGER NOT NULL, digest BLOB NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE deadletter(
+    seq INTEGER PRIMARY KEY, project_id TEXT NOT NULL, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
+    spans INTEGER NOT NULL, digest BLOB NOT NULL, payload BLOB NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE seen(digest BLOB PRIMARY KEY, received_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX seen_age ON seen(received_ns);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One acknowledged request: `payload` is OTLP protobuf of `signal` (traces or logs); `spans` counts its items."""
+
+    seq: int
+    project_id: str
+    signal: str
+    received_ns: int
+    spans: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[sqlite3.Connection], Any]
+    settle: Callable[[Any], None] | None  # adjusts the counters after the commit; None = count again
+    size: int
+    future: Future[Any]
+
+
+class Spool:
+    """The queue in the SQLite file `path`. `start()` first; safe to use from any thread."""
+
+    def __init__(self, path: Path, *, max_bytes: int, min_free_bytes: int = MIN_FREE_BYTES) -> None:
+        self.path = Path(path)
+        self.max_bytes = max_bytes
+        self.pending_records = 0
+        self.pending_spans = 0
+        self.pending_bytes = 0
+        self.deadletter_records = 0
+        self.oldest_received_ns: int | None = None
+        self._deadletter_bytes = 0
+        self._queued_bytes = 0
+        self._min_free_bytes = min_free_bytes
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._reading = threading.Lock()
+        self._reader: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+        self._open = False
+        self._failing = False
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Open or create the file and start the committer; sets a damaged file aside, else `StartupRefused`."""
+        try:
+            try:
+                self._reader = self._open_file()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):  # not damaged: not writable, disk full, locked
+                    raise
+                self._quarantine_file(error)
+                self._reader = self._open_file()
+        except (sqlite3.Error, OSError) as error:
+            raise StartupRefused(f"cannot open the spool {self.path}: {error}") from None
+        self._open = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what is queued and close; later appends are `Unavailable`."""
+        with self._changed:
+            if not self._open:
+                return
+            self._open = False
+            self._jobs.put(None)
+        self._thread.join()
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether an append is expected to succeed: committer alive, last commit fine, below the byte budget."""
+        return self._thread.is_alive() and not self._failing and self.used_bytes < self.max_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Compressed bytes held: pending, queued for commit and dead-lettered."""
+        return self.pending_bytes + self._queued_bytes + self._deadletter_bytes
+
+    # -- the receivers' side -------------------------------------------------------------------------------------------
+    def append(self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int) -> Future[bool]:
+        """Queue one validated request; resolves after the sync: True stored, False known already (a client's retry).
+
+        Raises, or fails the future with, `Unavailable`: over the byte budget, disk nearly full, commit failed, stop.
+        """
+        digest = _digest(project_id, signal, payload)
+        packed: bytes = isal_zlib.compress(payload, 1)
+        self._require_room(len(packed))
+        values = (project_id, signal, received_ns, spans, digest, packed)
+
+        def insert(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM seen WHERE received_ns < ?", (received_ns - RETRY_WINDOW_NS,))
+            fresh = connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, received_ns)).rowcount == 1
+            if fresh:
+                columns = "project_id, signal, received_ns, spans, digest, payload"
+                connection.execute(f"INSERT INTO records({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - constants
+            return fresh
+
+        def settle(fresh: bool) -> None:
+            if not fresh:
+                metrics.DEDUP_SPANS.inc(spans)
+                return
+            self.pending_records += 1
+            self.pending_spans += spans
+            self.pending_bytes += len(packed)
+            if self.oldest_received_ns is None:
+                self.oldest_received_ns = received_ns
+
+        return self._submit(insert, size=len(packed), settle=settle)
+
+    def _require_room(self, size: int) -> None:
+        if self.used_bytes + size > self.max_bytes:
+            raise Unavailable("the spool is full: the store does not keep up", retry_after_s=5)
+        try:
+            free = shutil.disk_usage(self.path.parent).free
+        except OSError as error:
+            raise Unavailable(f"the spool's disk cannot be read: {error.strerror}", retry_after_s=5) from None
+        if free < self._min_free_bytes:
+            raise Unavailable("the disk of the data directory is nearly full", retry_after_s=5)
+
+    # -- the writer's side ---------------------------------------------------------------------------------------------
+    def wait(self, spans: int, timeout_s: float) -> bool:
+        """Block until at least `spans` are pending or `timeout_s` passed; whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.pending_spans >= spans, timeout_s)
+
+    def read(self, limit_spans: int) -> list[Record]:
+        """The oldest records, at least one, up to `limit_spans` spans or 16 MiB; damaged ones are set aside.
+
+        Raises `Unavailable` where the file cannot be read.
+        """
+        records: list[Record] = []
+        damaged: list[int] = []
+        spans = size = 0
+        with self._reading:
+            if self._reader is None:
+                raise Unavailable("the spool is closed")
+            query = "SELECT seq, project_id, signal, received_ns, spans, digest, payload FROM records ORDER BY seq"
+            try:
+                with contextlib.closing(self._reader.execute(query)) as rows:
+                    for seq, project_id, signal, received_ns, count, digest, packed in rows:
+                        payload = _unpack(packed, digest, project_id, signal)
+                        if payload is None:
+                            damaged.append(seq)
+                            continue
+                        spans, size = spans + count, size + len(payload)
+                        if records and (spans > limit_spans or size > READ_MAX_BYTES):
+                            break
+                        records.append(Record(seq, project_id, signal, received_ns, count, payload))
+            except sqlite3.Error as error:
+                raise Unavailable(f"the spool cannot be read: {error}") from None
+        for seq in damaged:
+            metrics.WAL_QUARANTINED.inc()
+            self.bury(seq, "the record's checksum does not match")
+        return records
+
+    def delete(self, upto_seq: int) -> None:
+        """Forget every record up to and including `upto_seq`: the store has them. `Unavailable` if that fails."""
+        self._rewrite(("DELETE FROM records WHERE seq <= ?", (upto_seq,)))
+
+    def bury(self, seq: int, reason: str) -> None:
+        """Move one record that can never be stored to the table `deadletter`. `Unavailable` if that fails."""
+        move = "INSERT OR REPLACE INTO deadletter SELECT *, ? FROM records WHERE seq = ?"
+        self._rewrite((move, (reason, seq)), ("DELETE FROM records WHERE seq = ?", (seq,)))
+        log.error("record dead-lettered", extra={"fields": {"seq": seq, "reason": reason[:500]}})
+
+    def deadletters(self) -> list[tuple[int, str]]:
+        """Sequence number and reason of every dead-lettered record."""
+        with self._reading:
+            assert self._reader is not None
+            return self._reader.execute("SELECT seq, reason FROM deadletter ORDER BY seq").fetchall()
+
+    def _rewrite(self, *steps: tuple[str, tuple[Any, ...]]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            for statement, values in steps:
+                connection.execute(statement, values)
+            connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()  # gives an outage's disk space back
+
+        self._submit(work, size=0, settle=None).result()
+
+    # -- the committer -------------------------------------------------------------------------------------------------
+    def _submit(
+        self, work: Callable[[sqlite3.Connection], Any], *, size: int, settle: Callable[[Any], None] | None
+    ) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._changed:
+            if not self._open:
+                raise Unavailable("the collector is stopping")
+            self._queued_bytes += size
+            self._jobs.put(_Job(work, settle, size, future))
+        return future
+
+    def _run(self) -> None:
+        connection: sqlite3.Connection | None = None
+        running = True
+        while running:
+            jobs, running = self._collect()
+            if jobs:
+                connection = self._commit(connection, jobs)
+        if connection is not None:
+            connection.close()
+
+    def _collect(self) -> tuple[list[_Job], bool]:
+        """Everything queued now, up to one group; False once the stop was seen."""
+        jobs: list[_Job] = []
+        size = 0
+        try:
+            job = self._jobs.get()
+            while job is not None:
+                jobs.append(job)
+                size += job.size
+                if size >= COMMIT_MAX_BYTES:
+                    return jobs, True
+                job = self._jobs.get_nowait()
+        except queue.Empty:
+            return jobs, True
+        return jobs, False
+
+    def _commit(self, connection: sqlite3.Connection | None, jobs: list[_Job]) -> sqlite3.Connection | None:
+        """One transaction; a failed one fails its waiters and is never retried, because a failed sync cannot be."""
+        started = time.perf_counter()
+        try:
+            connection = connection or self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            results = [job.work(connection) for job in jobs]
+            connection.execute("COMMIT")
+        except Exception as error:  # whatever happened, nobody may wait for ever
+            self._fail(connection, jobs, error)
+            return None
+        metrics.WAL_FSYNC_SECONDS.observe(time.perf_counter() - started)
+        with self._changed:
+            self._failing = False
+            for result, job in zip(results, jobs, strict=True):
+                self._queued_bytes -= job.size
+                if job.settle is not None:
+                    job.settle(result)
+            if any(job.settle is None for job in jobs):
+                self._count(connection)
+            self._changed.notify_all()
+        for result, job in zip(results, jobs, strict=True):
+            job.future.set_result(result)
+        return connection
+
+    def _fail(self, connection: sqlite3.Connection | None, jobs: list[_Job], error: Exception) -> None:
+        log.error("spool commit failed", extra={"fields": {"error": str(error), "requests": len(jobs)}})
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        with self._changed:
+            self._failing = True
+            self._queued_bytes -= sum(job.size for job in jobs)
+        for job in jobs:
+            job.future.set_exception(Unavailable(f"the spool cannot be written: {error}", retry_after_s=5))
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in (
+                "auto_vacuum = INCREMENTAL",  # takes effect where the file is created
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "wal_autocheckpoint = 4000",
+                "journal_size_limit = 67108864",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise StartupRefused(  # noqa: TRY301 - the connection is closed below
+                    f"{self.path} was written by a newer version of Limelight; upgrade it"
+                )
+            if version == 0:
+                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+                self.path.chmod(0o600)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_file(self) -> sqlite3.Connection:
+        connection = self._connect()
+        try:
+            self._count(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _count(self, connection: sqlite3.Connection) -> None:
+        totals = "count(*), coalesce(sum(spans), 0), coalesce(sum(length(payload)), 0), min(received_ns)"
+        pending = connection.execute(f"SELECT {totals} FROM records").fetchone()  # noqa: S608 - constants
+        dead = connection.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM deadletter").fetchone()
+        with self._changed:
+            self.pending_records, self.pending_spans, self.pending_bytes, self.oldest_received_ns = pending
+            self.deadletter_records, self._deadletter_bytes = dead
+
+    def _quarantine_file(self, error: Exception) -> None:
+        """Set a damaged file aside and start empty: a collector that cannot start would lose more."""
+        for suffix in ("", "-wal", "-shm"):
+            part = Path(f"{self.path}{suffix}")
+            if part.exists():
+                part.replace(f"{part}.damaged-{part.stat().st_mtime_ns}")
+        metrics.WAL_QUARANTINED.inc()
+        fields = {"path": str(self.path), "error": str(error)}
+        log.critical("spool file damaged and set aside", extra={"fields": fields})
+
+
+def _digest(project_id: str, signal: str, payload: bytes) -> bytes:
+    """Identity of a request and checksum of its record at once."""
+    digest = hashlib.sha256(f"{project_id}\0{signal}\0".encode())
+    digest.update(payload)
+    return digest.digest()
+
+
+def _unpack(packed: bytes, digest: bytes, project_id: str, signal: str) -> bytes | None:
+    """The payload, or None where its bytes are not the ones that were acknowledged."""
+    try:
+        payload: bytes = isal_zlib.decompress(packed)
+    except IsalError:  # pyright: ignore[reportGeneralTypeIssues] - its stub hides the base class
+        return None
+    return payload if _digest(project_id, signal, payload) == digest else None
