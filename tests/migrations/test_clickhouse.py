@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from limelight_collector.errors import StartupRefused
 from limelight_collector.settings import Settings
-from limelight_collector.store import open_store
+from limelight_collector.store import migrate_store, open_store
 from limelight_collector.store.columns import COLUMNS
 from limelight_migrations.clickhouse import NewerSchema, migrate, migrations, pending
 
@@ -84,3 +84,11 @@ def test_cluster_statements_parse(client: Client) -> None:
             assert "ON CLUSTER 'main'" in statement
             if "ENGINE" in statement:
                 assert "ENGINE = Replicated" in statement
+
+
+def test_a_dry_run_without_a_store_makes_none(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "absent")
+    assert migrate_store(settings, dry_run=True) == [migration.name for migration in migrations()]
+    assert not settings.data_dir.exists()
+    assert migrate_store(settings) == [migration.name for migration in migrations()]
+    assert migrate_store(settings) == []

@@ -63,3 +63,10 @@ def open_store(settings: Settings, *, migrate: bool = True) -> Store:
     from limelight_collector.store.clickhouse import open_clickhouse
 
     return open_clickhouse(settings, migrate=migrate)
+
+
+def migrate_store(settings: Settings, *, dry_run: bool = False) -> list[str]:
+    """Bring the schema up to date and return the steps taken; `dry_run` only names them and creates nothing."""
+    from limelight_collector.store.clickhouse import migrate_clickhouse
+
+    return migrate_clickhouse(settings, dry_run=dry_run)

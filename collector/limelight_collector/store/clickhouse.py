@@ -23,6 +23,7 @@ from limelight_collector.store import Rows, failures
 from limelight_collector.store.columns import COLUMNS
 from limelight_migrations.clickhouse import NewerSchema
 from limelight_migrations.clickhouse import migrate as apply_migrations
+from limelight_migrations.clickhouse import migrations as all_migrations
 from limelight_migrations.clickhouse import pending as pending_migrations
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class ClickHouseStore:
             "max_memory_usage": settings.query_max_memory_bytes,
             "max_result_rows": settings.query_max_rows,
             "do_not_merge_across_partitions_select_final": 1,  # copies of a span share its start time, so its day
+            "prefer_column_name_to_alias": 1,  # in WHERE a name means the column, whatever SELECT calls its answers
             **overrides,
             "readonly": 1,  # last: nothing can be set after it; it also forbids file(), url() and second statements
         }
@@ -191,23 +193,42 @@ def _columns_of(kind: type[Flag | Score], rows: Sequence[Flag | Score]) -> list[
 
 def open_clickhouse(settings: Settings, *, migrate: bool = True) -> ClickHouseStore:
     """Open and, unless told not to, migrate the store; `StartupRefused` names what stands in the way."""
-    where = settings.clickhouse_url or str(settings.data_dir / "store")
-    try:
+    with _refusing(settings):
         store = ClickHouseStore(settings)
-    except (ClickHouseError, OSError) as error:
-        raise StartupRefused(f"cannot open the store at {_without_password(where)}: {_reason(error)}") from error
     try:
-        _ = store.migrate() if migrate else store.pending()
-    except NewerSchema as error:
+        with _refusing(settings):
+            _ = store.migrate() if migrate else store.pending()
+    except StartupRefused:
         store.close()
-        raise StartupRefused(
-            f"the store at {_without_password(where)} was written by a newer Limelight (schema {error.found}, this "
-            f"release knows {error.known}): upgrade, or use another data directory"
-        ) from error
-    except ClickHouseError as error:
-        store.close()
-        raise StartupRefused(f"cannot migrate the store at {_without_password(where)}: {_reason(error)}") from error
+        raise
     return store
+
+
+def migrate_clickhouse(settings: Settings, *, dry_run: bool) -> list[str]:
+    """Names of the migrations applied (or, dry, pending). An embedded store that is not there stays so when dry."""
+    if dry_run and not settings.clickhouse_url and not (settings.data_dir / "store").exists():
+        return [migration.name for migration in all_migrations()]
+    with _refusing(settings):
+        store = ClickHouseStore(settings)
+        try:
+            return store.migrate(dry_run=dry_run)
+        finally:
+            store.close()
+
+
+@contextmanager
+def _refusing(settings: Settings) -> Generator[None]:
+    url = settings.clickhouse_url
+    where = _without_password(url) if url else str(settings.data_dir / "store")
+    try:
+        yield
+    except NewerSchema as error:
+        raise StartupRefused(
+            f"the store at {where} was written by a newer Limelight (schema {error.found}, this release knows "
+            f"{error.known}): upgrade, or use another data directory"
+        ) from error
+    except (ClickHouseError, OSError) as error:
+        raise StartupRefused(f"cannot open the store at {where}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,212 @@
+"""A filter's tree as SQL: allow-listed expressions and bound parameters, every atom exactly 0 or 1.
+
+Unknown values (NULL, '', no such key) make a comparison false and its `not` true: SQL's third truth value never shows.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+from limelight_collector.query.fields import FIELDS, MAPS, Field, attribute_text
+from limelight_collector.query.filter import And, Compare, Entry, Exists, FilterError, Name, Node, Not, Or, Value
+
+_ORDERED = frozenset({"=", "<", "<=", ">", ">=", "in"})
+_OPERATORS: dict[str, frozenset[str]] = {
+    "text": _ORDERED | {"contains"},
+    "int": _ORDERED,
+    "float": _ORDERED,
+    "decimal": _ORDERED,
+    "time": _ORDERED,
+    "bool": frozenset({"=", "in"}),
+    "hex": frozenset({"=", "in"}),
+    "list": frozenset({"=", "in", "contains"}),
+    "flag": frozenset({"=", "in"}),
+}
+_HEX_DIGITS = {"trace_id": 32}
+_MOST_DIGITS = 38
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class Sql:
+    """Collects the parameters while a tree becomes SQL; `window` is the SQL that bounds the side table of flags."""
+
+    def __init__(self, window: str) -> None:
+        self.parameters: dict[str, Any] = {}
+        self._window = window
+
+    def bind(self, type_: str, value: Any) -> str:
+        """The placeholder of a new parameter."""
+        name = f"f{len(self.parameters)}"
+        self.parameters[name] = value
+        return f"{{{name}:{type_}}}"
+
+    def condition(self, node: Node) -> str:
+        """SQL that is 1 where the tree is true and 0 elsewhere; `FilterError` for unknown fields and wrong types."""
+        match node:
+            case And(parts):
+                return self._joined(" AND ", parts, "1")
+            case Or(parts):
+                return self._joined(" OR ", parts, "0")
+            case Not(part):
+                return f"NOT ({self.condition(part)})"
+            case Exists(field):
+                return self._exists(field)
+            case Compare(field):
+                return self._entry(node, field) if isinstance(field, Entry) else self._compare(node, field_of(field))
+
+    def value(self, field: Name | Entry) -> str:
+        """SQL of the value of a groupable field: text, or NULL where it is unknown."""
+        if isinstance(field, Entry):
+            key = self.bind("String", field.key)
+            return f"nullIf({attribute_text(MAPS[field.map], key)}, '')"
+        found = field_of(field)
+        if not found.groupable:
+            raise FilterError(f"cannot group by {found.name}", field.position)
+        return f"nullIf(toString({found.sql}), '')"
+
+    def _joined(self, word: str, parts: tuple[Node, ...], empty: str) -> str:
+        return "(" + word.join(self.condition(part) for part in parts) + ")" if parts else empty
+
+    def _exists(self, named: Name | Entry) -> str:
+        if isinstance(named, Entry):
+            return f"mapContains({MAPS[named.map]}, {self.bind('String', named.key)})"
+        field = field_of(named)
+        return self._flagged("1") if field.kind == "flag" else f"({field.known or '1'})"
+
+    def _flagged(self, condition: str) -> str:
+        return f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM flags WHERE {self._window} AND {condition})"
+
+    def _compare(self, node: Compare, field: Field) -> str:
+        if node.operator not in _OPERATORS[field.kind]:
+            allowed = " ".join(sorted({"!=" if op == "=" else op for op in _OPERATORS[field.kind]} | {"=", "exists"}))
+            raise FilterError(f"{field.name} takes only: {allowed}", node.position)
+        if field.kind == "text" and node.operator == "in":
+            values = ", ".join(self._operand(field, value, node.position) for value in node.values)
+            return f"({field.known} AND {field.sql} IN ({values}))"
+        operator = "=" if node.operator == "in" else node.operator
+        atoms = [self._atom(field, operator, self._operand(field, value, node.position)) for value in node.values]
+        return atoms[0] if len(atoms) == 1 else f"({' OR '.join(atoms)})"
+
+    def _atom(self, field: Field, operator: str, operand: str) -> str:
+        match field.kind:
+            case "flag":
+                return self._flagged(f"code = {operand}")
+            case "list":
+                return f"has({field.sql}, {operand})"
+            case "text" if operator == "contains":
+                return f"({field.known} AND position({field.sql}, {operand}) > 0)"
+            case _ if field.known:
+                return f"({field.known} AND ifNull({field.sql} {operator} {operand}, 0))"
+            case _:
+                return f"({field.sql} {operator} {operand})"
+
+    def _operand(self, field: Field, value: Value, position: int) -> str:
+        match field.kind:
+            case "text" | "list" | "flag":
+                return self.bind("String", _require_text(field, value, position))
+            case "hex":
+                return f"unhex({self.bind('String', _require_hex(field, value, position))})"
+            case "bool":
+                if not isinstance(value, bool):
+                    raise FilterError(f"{field.name} is true or false", position)
+                return self.bind("Bool", value)
+            case "time":
+                return self.bind("Int64", _require_time(field, value, position))
+            case _:
+                return self._number(field, value, position)
+
+    def _number(self, field: Field, value: Value, position: int) -> str:
+        if not isinstance(value, Decimal):
+            raise FilterError(f"{field.name} is a number: compare it with a number", position)
+        exact = value * field.scale
+        if field.kind == "decimal":
+            if exact.adjusted() >= 20 or -int(exact.as_tuple().exponent) > 18:
+                raise FilterError("money has at most 20 digits before and 18 after the point", position)
+            return self.bind("Decimal(38, 18)", format(exact, "f"))
+        if field.kind == "float" and field.scale == 1:
+            return self._float(exact, position)
+        if exact == exact.to_integral_value() and -(2**63) <= exact < 2**64:
+            return self.bind("UInt64" if exact >= 0 else "Int64", int(exact))
+        return self._float(exact, position)
+
+    def _float(self, value: Decimal, position: int) -> str:
+        if abs(value.adjusted()) > 300:
+            raise FilterError("this number is out of range", position)
+        return self.bind("Float64", float(value))
+
+    def _entry(self, node: Compare, entry: Entry) -> str:
+        column, key = MAPS[entry.map], self.bind("String", entry.key)
+        raw, text = f"{column}[{key}]", attribute_text(column, key)
+        operator = "=" if node.operator == "in" else node.operator
+        atoms: list[str] = []
+        for value in node.values:
+            if isinstance(value, bool) and operator == "=":
+                atoms.append(f"{raw} = '{'true' if value else 'false'}'")
+            elif isinstance(value, Decimal) and operator != "contains":
+                operand = self._float(value, node.position)
+                atoms.append(f"ifNull(toFloat64OrNull({raw}) {operator} {operand}, 0)")
+            elif isinstance(value, str):
+                operand = self.bind("String", value)
+                atoms.append(
+                    f"position({text}, {operand}) > 0" if operator == "contains" else f"{text} {operator} {operand}"
+                )
+            else:
+                raise FilterError(f"'{operator}' cannot take this value", node.position)
+        return f"(mapContains({column}, {key}) AND ({' OR '.join(atoms)}))"
+
+
+def field_of(name: Name) -> Field:
+    """The field of that name; `FilterError` where there is none."""
+    found = FIELDS.get(name.name)
+    if found is None:
+        hint = (
+            f'; for an attribute write attr["{name.name}"]' if "." in name.name else "; GET /api/v1/fields lists them"
+        )
+        raise FilterError(f"unknown field '{name.name}'{hint}", name.position)
+    return found
+
+
+def _require_text(field: Field, value: Value, position: int) -> str:
+    if not isinstance(value, str):
+        raise FilterError(f"{field.name} is text: write the value in double quotes", position)
+    return value
+
+
+def _require_hex(field: Field, value: Value, position: int) -> str:
+    digits = _HEX_DIGITS.get(field.name, 16)
+    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-fA-F]{{{digits}}}", value):
+        raise FilterError(f"{field.name} is {digits} hex digits in double quotes", position)
+    return value.lower()
+
+
+def _require_time(field: Field, value: Value, position: int) -> int:
+    try:
+        nanoseconds = int(value * 10**9) if isinstance(value, Decimal) else parse_time(str(value))
+    except ValueError as error:
+        raise FilterError(f"{field.name}: {error}", position) from None
+    if not -(2**63) <= nanoseconds < 2**63:
+        raise FilterError(f"{field.name}: this time is out of range", position)
+    return nanoseconds
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds since 1970 of an RFC 3339 time or of unix seconds; `ValueError` says what was expected."""
+    match = _RFC3339.fullmatch(text.strip().upper())
+    if match is None:
+        try:
+            seconds = Decimal(text.strip())
+        except ArithmeticError:
+            seconds = Decimal("NaN")
+        if not seconds.is_finite() or abs(seconds) >= 10**10:
+            raise ValueError("expected RFC 3339 (2026-11-23T10:00:00Z) or unix seconds")
+        return int(seconds * 10**9)
+    whole, fraction, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone))
+    except ValueError as error:
+        raise ValueError(f"no such time: {error}") from None
+    since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (since.days * 86_400 + since.seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
