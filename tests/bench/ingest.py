@@ -2,9 +2,9 @@
 
 Method: this process is the load generator; the collector is a process of its own on a fresh directory. Requests of 100
 spans (37.5 % LLM calls with about 3 KB of text from this machine's standard library, the rest tool, retrieval and HTTP
-spans), gzip, over HTTP, one connection, at the rate asked for (0 = as fast as acknowledged). CPU is user + system time of
-the whole collector process from /proc, start-up left out, until every span is readable. The reference inserts rows that
-are ready, through the same Store, in a third process. Figures are for comparing two versions on one machine.
+spans), gzip, over HTTP, one connection, at the rate asked for (0 = as fast as acknowledged). CPU is user + system time
+of the whole collector process from /proc, start-up left out, until every span is readable. The reference inserts rows
+that are ready, through the same Store, in a third process. Figures are for comparing two versions on one machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from e2e.processes import Collector  # noqa: E402 (the tests' own folder, added above)
+from e2e.processes import Collector
 
 SPANS = 100
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
