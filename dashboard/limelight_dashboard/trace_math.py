@@ -121,7 +121,14 @@ def depth_first(tree: Tree) -> list[Placed]:
         children = tree.children[node.span_id]
         for position in range(len(children) - 1, -1, -1):
             is_last = position == len(children) - 1
-            pending.append((children[position], depth + 1, below + ("└ " if is_last else "├ "), below + ("  " if is_last else "│ ")))
+            pending.append(
+                (
+                    children[position],
+                    depth + 1,
+                    below + ("└ " if is_last else "├ "),
+                    below + ("  " if is_last else "│ "),
+                )
+            )
     return placed
 
 

@@ -16,7 +16,9 @@ _LEAST_WIDTH = 0.0012
 _DIM = 0.38
 
 
-def waterfall(rows: Sequence[Placed], window: Interval, origin_ns: int, self_ns: Mapping[str, int], path: Sequence[Segment] = ()) -> Figure:
+def waterfall(
+    rows: Sequence[Placed], window: Interval, origin_ns: int, self_ns: Mapping[str, int], path: Sequence[Segment] = ()
+) -> Figure:
     """One row a span: a monospace label with branch guides at the left, a bar with its duration at the right.
 
     `path` (may be empty) is drawn as a line under the bars, and the bars off it are dimmed.
@@ -31,14 +33,18 @@ def waterfall(rows: Sequence[Placed], window: Interval, origin_ns: int, self_ns:
         dim = [_DIM if path and node.span_id not in on_path else 1.0 for _, node in of_kind]
         bar["marker"] |= {"color": kind_colour(kind), "opacity": dim}
         texts = [nanoseconds(node.duration_ns) for _, node in of_kind]
-        data.append(bar | {"y": [row for row, _ in of_kind], "text": texts, "textposition": "outside", "cliponaxis": True})
+        data.append(
+            bar | {"y": [row for row, _ in of_kind], "text": texts, "textposition": "outside", "cliponaxis": True}
+        )
     data.append(_path_line(rows, path, origin_ns))
     room = width * 0.13
     ticks = seconds_ticks(low, high)
     main = axis(domain=[_LABEL_SHARE, 1], side="top", **(ticks | {"range": [low - width * 0.002, high + room]}))
     labels = axis(domain=[0, _LABEL_SHARE], range=[0, 1], visible=False)
     y = axis(range=[len(rows) - 0.5, -0.6], visible=False)
-    look = layout(ROW_PX * len(rows) + 44, xaxis=main, xaxis2=labels, yaxis=y, barmode="overlay", bargap=0.22, dragmode="zoom")
+    look = layout(
+        ROW_PX * len(rows) + 44, xaxis=main, xaxis2=labels, yaxis=y, barmode="overlay", bargap=0.22, dragmode="zoom"
+    )
     return {"data": data, "layout": look | {"clickmode": "event+select", "margin": {"l": 4, "r": 4, "t": 30, "b": 4}}}
 
 
@@ -118,7 +124,9 @@ def _path_line(rows: Sequence[Placed], path: Sequence[Segment], origin_ns: int) 
     }
 
 
-def flame(nodes: Sequence[Node], lane_of: Mapping[str, int], window: Interval, origin_ns: int, self_ns: Mapping[str, int]) -> Figure:
+def flame(
+    nodes: Sequence[Node], lane_of: Mapping[str, int], window: Interval, origin_ns: int, self_ns: Mapping[str, int]
+) -> Figure:
     """The same bars, packed into lanes under their parents; a name only where it has room."""
     low, high = (window[0] - origin_ns) / 1e9, (window[1] - origin_ns) / 1e9
     width = max(high - low, 1e-9)
@@ -134,15 +142,37 @@ def flame(nodes: Sequence[Node], lane_of: Mapping[str, int], window: Interval, o
             else ""
             for node in own
         ]
-        extra = {"text": texts, "textposition": "inside", "insidetextanchor": "start", "constraintext": "none", "textangle": 0}
-        data.append(bar | extra | {"y": [lane_of[node.span_id] for node in own], "insidetextfont": {"color": "#FFFFFF", "size": 12}})
+        extra = {
+            "text": texts,
+            "textposition": "inside",
+            "insidetextanchor": "start",
+            "constraintext": "none",
+            "textangle": 0,
+        }
+        data.append(
+            bar
+            | extra
+            | {"y": [lane_of[node.span_id] for node in own], "insidetextfont": {"color": "#FFFFFF", "size": 12}}
+        )
     deepest = max((lane_of[node.span_id] for node in nodes), default=0)
     x = axis(side="top", **seconds_ticks(low, high))
     look = layout(24 * (deepest + 1) + 44, xaxis=x, yaxis=axis(range=[deepest + 0.5, -0.6], visible=False))
-    return {"data": data, "layout": look | {"barmode": "overlay", "bargap": 0.06, "dragmode": "zoom", "clickmode": "event+select", "margin": {"l": 4, "r": 8, "t": 30, "b": 4}}}
+    return {
+        "data": data,
+        "layout": look
+        | {
+            "barmode": "overlay",
+            "bargap": 0.06,
+            "dragmode": "zoom",
+            "clickmode": "event+select",
+            "margin": {"l": 4, "r": 8, "t": 30, "b": 4},
+        },
+    }
 
 
-def minimap(nodes: Sequence[Node], lane_of: Mapping[str, int], extent: Interval, window: Interval | None = None) -> Figure:
+def minimap(
+    nodes: Sequence[Node], lane_of: Mapping[str, int], extent: Interval, window: Interval | None = None
+) -> Figure:
     """The whole trace in a strip: depth lanes, crosses at errors, and the zoomed part as a frame; drag to zoom."""
     origin = extent[0]
     high = max((extent[1] - origin) / 1e9, 1e-9)
@@ -179,9 +209,27 @@ def minimap(nodes: Sequence[Node], lane_of: Mapping[str, int], extent: Interval,
         )
     depth = min(max((lane_of[node.span_id] for node in nodes), default=0), most)
     x = axis(**(seconds_ticks(0.0, high, 8) | {"range": [-high * 0.003, high * 1.003]}))
-    look = layout(13 * (depth + 1) + 72, xaxis=x, yaxis=axis(range=[depth + 0.6, -0.6], visible=False), barmode="overlay", bargap=0.1)
-    look |= {"dragmode": "select", "selectdirection": "h", "showlegend": True, "margin": {"l": 4, "r": 4, "t": 34, "b": 4}}
-    look["legend"] = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemclick": False, "itemdoubleclick": False}
+    look = layout(
+        13 * (depth + 1) + 72,
+        xaxis=x,
+        yaxis=axis(range=[depth + 0.6, -0.6], visible=False),
+        barmode="overlay",
+        bargap=0.1,
+    )
+    look |= {
+        "dragmode": "select",
+        "selectdirection": "h",
+        "showlegend": True,
+        "margin": {"l": 4, "r": 4, "t": 34, "b": 4},
+    }
+    look["legend"] = {
+        "orientation": "h",
+        "x": 0,
+        "y": 1.02,
+        "yanchor": "bottom",
+        "itemclick": False,
+        "itemdoubleclick": False,
+    }
     look["shapes"] = [_frame(window, origin)] if window else []
     return {"data": data, "layout": look}
 

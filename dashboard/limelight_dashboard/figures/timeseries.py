@@ -15,7 +15,14 @@ _MOST_SERIES = 5
 _HEIGHT = 260
 
 
-def error_bars(rows: Sequence[Row], window: tuple[datetime, datetime], step_s: int, slo: float | None = None, least: int = 0, alerts: Sequence[Row] = ()) -> Figure:
+def error_bars(
+    rows: Sequence[Row],
+    window: tuple[datetime, datetime],
+    step_s: int,
+    slo: float | None = None,
+    least: int = 0,
+    alerts: Sequence[Row] = (),
+) -> Figure:
     """Error rate a bucket; red only above `slo` (ratio) with at least `least` requests. `alerts`: name, since, until (datetimes)."""
     points = [(row, float(row.get("error_rate") or 0.0)) for row in rows if row.get("request_count")]
     loud = [rate > (slo or 0.0) and row["request_count"] >= least for row, rate in points]
@@ -54,7 +61,16 @@ def _across(level: float) -> Figure:
 
 def _note(x: datetime, y: float, text: str, xanchor: str, yanchor: str, yref: str = "y") -> Figure:
     font = {"color": ERROR, "size": 11}
-    return {"x": x, "y": y, "yref": yref, "text": text, "showarrow": False, "xanchor": xanchor, "yanchor": yanchor, "font": font}
+    return {
+        "x": x,
+        "y": y,
+        "yref": yref,
+        "text": text,
+        "showarrow": False,
+        "xanchor": xanchor,
+        "yanchor": yanchor,
+        "font": font,
+    }
 
 
 def _alert_marks(alerts: Sequence[Row], window: tuple[datetime, datetime]) -> tuple[list[Figure], list[Figure]]:
@@ -85,7 +101,9 @@ def totals(rows: Sequence[Row], group: str, measure: str) -> list[tuple[str, flo
     return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
-def stacked_sums(rows: Sequence[Row], group: str, measure: str, window: tuple[datetime, datetime], step_s: int) -> Figure:
+def stacked_sums(
+    rows: Sequence[Row], group: str, measure: str, window: tuple[datetime, datetime], step_s: int
+) -> Figure:
     """A sum a bucket in US dollars, stacked by group: the five largest and "other".
 
     Bars, not an area: a bucket without calls is empty, and an area would draw slopes through it.
@@ -114,7 +132,10 @@ def stacked_sums(rows: Sequence[Row], group: str, measure: str, window: tuple[da
         if stack
     ]
     look = layout(_HEIGHT, xaxis=_time_axis(window), barmode="stack", showlegend=True, legend=_legend())
-    return {"data": data, "layout": look | {"yaxis": axis(tickformat="$,.2~f", rangemode="tozero", nticks=6, **_dollar_ticks(data))}}
+    return {
+        "data": data,
+        "layout": look | {"yaxis": axis(tickformat="$,.2~f", rangemode="tozero", nticks=6, **_dollar_ticks(data))},
+    }
 
 
 def _dollar_ticks(data: Sequence[Row]) -> Figure:
@@ -127,13 +148,18 @@ def _dollar_ticks(data: Sequence[Row]) -> Figure:
     return {} if top >= 0.05 else {"tickformat": "$,.5~f"}
 
 
-def percentile_lines(rows: Sequence[Row], group: str, measure: str, window: tuple[datetime, datetime], step_s: int) -> Figure:
+def percentile_lines(
+    rows: Sequence[Row], group: str, measure: str, window: tuple[datetime, datetime], step_s: int
+) -> Figure:
     """One line a group in seconds, the five with most requests; a gap where a bucket has none."""
     counted = totals(rows, group, "request_count")
     colours = ranked([name for name, _ in counted[:_MOST_SERIES]])
     data: list[Figure] = []
     for name, colour in colours.items():
-        own = sorted((r for r in rows if str(r.get(group) or "unknown") == name and r.get(measure) is not None), key=lambda r: r["time"])
+        own = sorted(
+            (r for r in rows if str(r.get(group) or "unknown") == name and r.get(measure) is not None),
+            key=lambda r: r["time"],
+        )
         times, values = _with_gaps(own, measure, step_s)
         data.append(
             {
@@ -171,14 +197,18 @@ def _with_gaps(rows: Sequence[Row], measure: str, step_s: int) -> tuple[list[Any
 def seconds_ticks(low: float, high: float, most: int = 6) -> Figure:
     """Ticks at 1-2-2.5-5 steps, written as durations; values in seconds."""
     span = max(high - low, 1e-9)
-    power = 10.0 ** -9
+    power = 10.0**-9
     while True:
         step = next((power * m for m in (1, 2, 2.5, 5) if span / (power * m) <= most), None)
         if step:
             break
         power *= 10
     first = int(low / step)
-    values = [round(step * k, 12) for k in range(first, first + most + 2) if low - step * 1e-6 <= step * k <= high + step * 1e-6]
+    values = [
+        round(step * k, 12)
+        for k in range(first, first + most + 2)
+        if low - step * 1e-6 <= step * k <= high + step * 1e-6
+    ]
     return {"tickvals": values, "ticktext": ["0" if v == 0 else _tick(v) for v in values], "range": [low, high]}
 
 

@@ -1,0 +1,132 @@
+"""What all pages share: titled cards, loading, empty and error states, the table and the CSV behind each chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from limelight_dashboard import client, sidebar
+from limelight_dashboard.export import MAX_ROWS, csv_text, file_name
+from limelight_dashboard.filters import describe
+from limelight_dashboard.format import clock, label, seconds
+
+T = TypeVar("T")
+ROW_PX = 35
+_PLOTLY = {"displayModeBar": False, "responsive": True}
+SNIPPET = 'import limelight\nlimelight.init()  # LIMELIGHT_ENDPOINT="http://127.0.0.1:4318"'
+
+
+def load(what: str, fetch: Callable[[], T], height: int = 120) -> T | None:
+    """What `fetch` answers, behind a skeleton of `height` px; on an error a card that says so, and older data if any."""
+    try:
+        with st.skeleton(height):
+            return fetch()
+    except client.ApiError as error:
+        return _failed(what, error)
+
+
+def _failed(what: str, error: client.ApiError) -> Any:
+    with st.container(border=True):
+        st.markdown(f":material/cloud_off: **{label(what)} could not be loaded**")
+        st.text(error.message)
+        shown = "Nothing to show in its place."
+        if error.last_good:
+            age = (datetime.now(timezone.utc) - error.last_good[0]).total_seconds()
+            shown = f"Showing the last good answer, {clock(error.last_good[0])} UTC ({seconds(age)} ago)."
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{shown} Error id {error.error_id}.")
+            st.button("Retry", icon=":material/refresh:", key=f"retry-{what}")
+    return error.last_good[1] if error.last_good else None
+
+
+def empty(why: str, *, widen: bool = True, snippet: bool = False) -> None:
+    """An empty state: one sentence why, and the next step."""
+    st.markdown(f":material/inbox: {label(why)}")
+    if snippet:
+        st.caption("Nothing has arrived yet? Two lines send spans from a Python program:")
+        st.code(SNIPPET, language="python")
+    if widen:
+        st.button(
+            "Show 7 days, all filters off", icon=":material/zoom_out_map:", key=f"widen-{why}", on_click=sidebar.widen
+        )
+
+
+@contextmanager
+def card(title: str, note: str = "", rows: Sequence[Mapping[str, Any]] | None = None) -> Generator[None]:
+    """A bordered card with a title; with `rows`, the table and the CSV of what is shown behind a small menu."""
+    with st.container(border=True, height="stretch"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**{title}**" + (f" :gray[{note}]" if note else ""), width="content")
+            if rows:
+                with st.popover("", icon=":material/table_rows:", help=f"{title} as a table and CSV", type="tertiary"):
+                    table(rows, key=f"table-{title}")
+                    download(title, rows)
+        yield
+
+
+def chart(
+    figure: Mapping[str, Any], key: str, alt: str, on_select: Callable[[], None] | None = None, mode: str = "box"
+) -> None:
+    """A figure with its finding as alternative text; `on_select` runs after a click (`points`) or a drag (`box`)."""
+    if on_select is None:
+        st.plotly_chart(figure, key=key, alt=alt, config=_PLOTLY)
+    else:
+        st.plotly_chart(figure, key=key, alt=alt, config=_PLOTLY, on_select=on_select, selection_mode=[mode])
+
+
+def dragged(key: str) -> tuple[Any, Any] | None:
+    """The x range of the box drawn on a chart, low and high, or None."""
+    boxes = st.session_state[key]["selection"]["box"]
+    return (min(boxes[0]["x"]), max(boxes[0]["x"])) if boxes else None
+
+
+def clicked(key: str) -> str | None:
+    """The first custom datum of the point clicked on a chart, or None."""
+    points = st.session_state[key]["selection"]["points"]
+    return str(points[0]["customdata"][0]) if points and points[0].get("customdata") else None
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    columns: Mapping[str, Any] | None = None,
+    on_select: Callable[[], None] | None = None,
+) -> None:
+    """Rows as a table no taller than they need; with `on_select` a click on any cell runs it (see `picked`)."""
+    height = min(620, ROW_PX + 3 + ROW_PX * len(rows))
+    data = {name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}
+    config = dict(columns or {})
+    if on_select is None:
+        st.dataframe(data, key=key, hide_index=True, height=height, column_config=config, placeholder="–")
+    else:
+        st.dataframe(
+            data, key=key, hide_index=True, height=height, column_config=config, placeholder="–",
+            on_select=on_select, selection_mode="single-cell",
+        )  # fmt: skip
+
+
+def picked(key: str) -> int | None:
+    """The row clicked in a table, or None."""
+    cells = st.session_state[key]["selection"]["cells"]
+    return int(cells[0][0]) if cells else None
+
+
+def download(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A button that saves the rows as CSV, the filters in its name."""
+    filters = sidebar.chosen()
+    scope = [f"{filters.start:%Y%m%dT%H%M}", f"{filters.end:%Y%m%dT%H%M}", *describe(filters).values()]
+    note = f"the first {MAX_ROWS:,} rows" if len(rows) > MAX_ROWS else "exactly what is shown"
+    st.download_button(
+        "CSV",
+        lambda: csv_text(rows),
+        file_name(title, scope),
+        "text/csv",
+        icon=":material/download:",
+        help=f"Save {note}",
+        on_click="ignore",
+        key=f"csv-{title}",
+    )

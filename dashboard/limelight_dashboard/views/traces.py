@@ -1,0 +1,148 @@
+"""Traces: which calls? One line a trace, newest first, a page of a hundred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from limelight_dashboard import cards, client, pages, sidebar
+from limelight_dashboard.filters import search_clause
+from limelight_dashboard.format import UNKNOWN, compact, cost, moment, nanoseconds, one_line, seconds, short_id, stamp
+
+Row = Mapping[str, Any]
+_LIMIT = 100
+SHOWN_IDS = "_trace_ids"
+_CURSORS = "_trace_cursors"
+SHOW: dict[str, tuple[str, str, str]] = {
+    # chip: (its name, its clause, its order)
+    "all": ("All", "", ""),
+    "errors": ("Errors", "status = error", ""),
+    "slow": ("Slowest", "", "-duration"),
+    "dear": ("Dearest", "", "-cost"),
+    "flagged": ("Flagged", "flag exists", ""),
+}
+
+
+def render() -> None:
+    """Draw the page."""
+    filters = sidebar.chosen()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Search", key="q", bind="query-params", width=340, type="search",
+            placeholder="name, text, session, user, key=value or trace id",
+        )  # fmt: skip
+        show = st.segmented_control(
+            "Show", list(SHOW), default="all", required=True, key="show", bind="query-params",
+            format_func=lambda option: SHOW[option][0],
+        )  # fmt: skip
+        where = st.text_input(
+            "Filter", key="where", bind="query-params", width=340, placeholder='duration_ms > 500 and output_tokens > 100'
+        )  # fmt: skip
+    _, clause, order = SHOW[show or "all"]
+    wanted = " and ".join(f"({part})" for part in (clause, search_clause(st.session_state["q"] or ""), where) if part)
+    question = (filters.expression(wanted), order, filters.end - filters.start)
+    cursors = _cursors(question)
+    answer = cards.load(
+        "Traces", partial(client.traces, filters, wanted, order=order, limit=_LIMIT, cursor=cursors[-1]), height=480
+    )
+    if answer is None:
+        return
+    rows = answer["traces"]
+    st.session_state[SHOWN_IDS] = [row["trace_id"] for row in rows]
+    if not rows:
+        cards.empty("No trace matches in this window.", snippet=not filters.expression(wanted))
+        return
+    _table(rows)
+    _footer(rows, answer.get("next_cursor") or "", cursors)
+
+
+def _cursors(question: Any) -> list[str]:
+    """The keyset cursors of the pages walked so far; another question starts over."""
+    kept = st.session_state.get(_CURSORS)
+    if kept is None or kept[0] != question:
+        kept = st.session_state[_CURSORS] = (question, [""])
+    return kept[1]
+
+
+def _table(rows: Sequence[Row]) -> None:
+    longest = max(row["duration_ns"] for row in rows) / 1e9
+    column = st.column_config
+    cards.table(
+        [_shown(row) for row in rows],
+        "traces-table",
+        {
+            "Start (UTC)": column.TextColumn(width=118),
+            "Root span": column.TextColumn(width=170),
+            "Status": column.MultiselectColumn(options=["ok", "⨯ error"], color=["#159462", "#B73A39"], width=74),
+            "Seconds": column.ProgressColumn(
+                "Duration", format="%.2f s", min_value=0, max_value=max(longest, 0.001), width=130
+            ),
+            "Spans": column.NumberColumn(width=58),
+            "Tokens": column.TextColumn(width=66, alignment="right"),
+            "Cost": column.TextColumn(width=76, alignment="right"),
+            "First token": column.TextColumn(width=84, alignment="right"),
+            "Flags": column.MultiselectColumn(
+                options=sorted({f for r in rows for f in _codes(r)}), color="orange", width=100
+            ),
+            "Prompt": column.TextColumn(width="medium"),
+            "Trace": column.TextColumn(width=84),
+        },
+        partial(_open_picked, [row["trace_id"] for row in rows]),
+    )
+
+
+def _codes(row: Row) -> list[str]:
+    return [str(f.get("code")) if isinstance(f, dict) else str(f) for f in row.get("flags") or []]
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    tokens = row.get("total_tokens")
+    return {
+        "Start (UTC)": stamp(moment(row["start_time"])),
+        "Root span": one_line(row.get("name") or UNKNOWN, 60),
+        "Status": ["⨯ error" if row.get("status") == "error" else "ok"],
+        "Seconds": row["duration_ns"] / 1e9,
+        "Spans": row.get("span_count"),
+        "Model": ", ".join(row.get("models") or []) or UNKNOWN,
+        "Tokens": compact(tokens),
+        "Cost": cost(row.get("cost_usd")),
+        "First token": seconds(row.get("ttft_s")),
+        "Flags": _codes(row),
+        "Prompt": one_line(row.get("input_preview"), 160) or UNKNOWN,
+        "Trace": short_id(row["trace_id"]),
+    }
+
+
+def _open_picked(trace_ids: Sequence[str]) -> None:
+    row = cards.picked("traces-table")
+    if row is not None and row < len(trace_ids):
+        pages.go("trace", trace_id=trace_ids[row])
+
+
+def _footer(rows: Sequence[Row], following: str, cursors: list[str]) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{len(rows)} traces · page {len(cursors)} · click a row to open it", width="content")
+        names = {
+            row[
+                "trace_id"
+            ]: f"{stamp(moment(row['start_time']))} {one_line(row.get('name'), 40)} {nanoseconds(row['duration_ns'])}"
+            for row in rows
+        }
+        st.selectbox(
+            "Open a trace", list(names), index=None, key="open-trace", format_func=lambda t: names.get(t, t), width=300,
+            placeholder="Open a trace (keyboard)", label_visibility="collapsed", on_change=_open_chosen,
+        )  # fmt: skip
+        st.button("Newer", icon=":material/chevron_left:", disabled=len(cursors) < 2, on_click=cursors.pop)
+        st.button(
+            "Older", icon=":material/chevron_right:", disabled=not following, on_click=cursors.append, args=(following,)
+        )
+        cards.download("traces", [dict(row) for row in rows])
+
+
+def _open_chosen() -> None:
+    trace_id = st.session_state["open-trace"]
+    if trace_id:
+        pages.go("trace", trace_id=trace_id)
