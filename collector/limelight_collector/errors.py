@@ -11,7 +11,7 @@ class Rejected(Exception):
     """The input is wrong and stays wrong: the client must not send it again.
 
     `kind` is one of: bad_request (400), unauthenticated (401), forbidden (403), not_found (404), method (405),
-    too_large (413), media_type (415). `message` is one English sentence for the developer who sent it.
+    conflict (409), too_large (413), media_type (415). `message` is one English sentence for the developer who sent it.
     """
 
     def __init__(self, kind: str, message: str) -> None:

@@ -24,6 +24,7 @@ _STATUS = {
     "forbidden": 403,
     "not_found": 404,
     "method": 405,
+    "conflict": 409,
     "too_large": 413,
     "media_type": 415,
 }
