@@ -5,7 +5,7 @@ What comes out is always OTLP protobuf with only storable items in it, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +14,9 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from limelight.semconv import EVALUATION_NAME, EVENT_EVALUATION_RESULT
@@ -74,14 +73,6 @@ def parse(payload: bytes, signal: Signal) -> Request:
         return _REQUESTS[signal].FromString(payload)
     except DecodeError:
         raise Rejected("bad_request", f"the body is no OTLP {signal} request in protobuf") from None
-
-
-def iter_spans(request: ExportTraceServiceRequest) -> Iterator[tuple[Resource, InstrumentationScope, Span]]:
-    """Every span with its resource and scope, in order."""
-    for resource_spans in request.resource_spans:
-        for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                yield resource_spans.resource, scope_spans.scope, span
 
 
 def event_name(record: LogRecord) -> str:

@@ -1,0 +1,111 @@
+"""OTLP attribute values as Python values and as JSON text, under caps that keep one span from costing too much."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from json.encoder import encode_basestring
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from limelight_collector import metrics
+
+MAX_ATTRIBUTES = 256
+"""Attributes of one span (or resource, event, link) that are kept."""
+MAX_VALUE_CHARS = 2**20
+"""Characters of one value."""
+MAX_SPAN_CHARS = 4 * 2**20
+"""Characters of all values of one span."""
+TRUNCATED = "…[truncated]"
+"""End of a value that was cut."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(slots=True)
+class Attributes:
+    """A span's attributes: `values` by key, `encoded` the same as JSON, `dropped` how many were cut or left out."""
+
+    values: dict[str, Any]
+    encoded: dict[str, str]
+    dropped: int
+
+
+def read_attributes(pairs: Iterable[KeyValue]) -> Attributes:
+    """The attributes within the caps; of a repeated key the last counts, a cut value ends in `TRUNCATED`."""
+    values: dict[str, Any] = {}
+    encoded: dict[str, str] = {}
+    dropped = size = 0
+    for pair in pairs:
+        if len(values) >= MAX_ATTRIBUTES and pair.key not in values:
+            dropped += 1
+            continue
+        value = value_of(pair.value)
+        text = encode_basestring(value) if isinstance(value, str) else dumps(value)
+        room = min(MAX_VALUE_CHARS, MAX_SPAN_CHARS - size)
+        if len(text) > room:
+            dropped += 1
+            value = (value if isinstance(value, str) else text)[: max(0, room)] + TRUNCATED
+            text = encode_basestring(value)
+        size += len(text)
+        values[pair.key] = value
+        encoded[pair.key] = text
+    if dropped:
+        metrics.TRUNCATED_ATTRIBUTES.inc(dropped)
+    return Attributes(values, encoded, dropped)
+
+
+def value_of(value: AnyValue) -> Any:
+    """`value` as str, bool, int, float, list, dict or None; bytes become the text `base64:<…>`, NaN its name."""
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return value.string_value
+    if kind == "int_value":
+        return value.int_value
+    if kind == "double_value":
+        number = value.double_value
+        return number if math.isfinite(number) else _NAMES.get(number, "NaN")
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "array_value":
+        return [value_of(item) for item in value.array_value.values]  # depth was capped before the spool
+    if kind == "kvlist_value":
+        return {pair.key: value_of(pair.value) for pair in value.kvlist_value.values}
+    if kind == "bytes_value":
+        return "base64:" + base64.b64encode(value.bytes_value).decode("ascii")
+    return None
+
+
+_NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON text, not escaped to ASCII."""
+    return _encode(value)
+
+
+def loads(text: str) -> Any:
+    """The value of JSON text, or None where it is none; NaN becomes its name, half a surrogate pair a question mark."""
+    if not text or text[0] not in '[{"-0123456789tfn \n\r\t':
+        return None
+    try:
+        value = json.loads(text, parse_constant=str)
+        if _SURROGATE_ESCAPE.search(text):  # legal in JSON, but no UTF-8: the store could not take it
+            value = json.loads(_encode(value).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def parsed(value: Any) -> Any:
+    """`value`, parsed first where it is a string of JSON."""
+    if isinstance(value, str):
+        found = loads(value)
+        return value if found is None else found
+    return value

@@ -1,0 +1,77 @@
+"""The pipeline: what happens to telemetry, in order. Read this file first.
+
+Before the acknowledgement (`accept`, a receiver's thread): validate -> spool. A 200 means: on disk, synced, and nothing
+of it is dropped later. After it (`rows`, the writer's thread): decode -> normalise -> price -> flag; then one insert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from limelight_collector import decode, normalise
+from limelight_collector.batch import Flag, Score
+from limelight_collector.enrich import flags
+
+if TYPE_CHECKING:
+    from limelight_collector.auth import Principal
+    from limelight_collector.services import Services
+    from limelight_collector.spool import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A valid request on its way to the disk: acknowledge once `durable` resolves; `rejected` items were left out."""
+
+    spans: int
+    rejected: int
+    message: str
+    durable: Future[bool] | None
+    """None where nothing is to be stored."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one spool record becomes: spans as column dicts, with their flags and scores."""
+
+    spans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    flags: list[Flag] = field(default_factory=list[Flag])
+    scores: list[Score] = field(default_factory=list[Score])
+
+
+def accept(
+    services: Services, principal: Principal, signal: decode.Signal, payload: bytes, encoding: decode.Encoding
+) -> Accepted:
+    """Validate one inflated request and queue what can be stored; raises `Rejected` or `Unavailable`."""
+    valid = decode.validate(payload, encoding, signal)
+    durable = None
+    if valid.spans:
+        durable = services.spool.append(principal.project_id, signal, valid.payload, services.now_ns(), valid.spans)
+    return Accepted(valid.spans, valid.rejected, valid.message, durable)
+
+
+def rows(record: Record, retention_ns: int, price: Callable[[dict[str, Any]], None]) -> Rows:
+    """The stages after the spool for one record; `price` sets a row's cost columns."""
+    found = Rows()
+    request = decode.parse(record.payload, "logs" if record.signal == "logs" else "traces")
+    if isinstance(request, ExportLogsServiceRequest):
+        found.scores.extend(normalise.log_scores(request, record.project_id, record.received_ns))
+        return found
+    assert isinstance(request, ExportTraceServiceRequest)
+    for resource_spans in request.resource_spans:
+        source = normalise.read_resource(resource_spans.resource)
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                row = normalise.span_row(
+                    source, scope_spans.scope, span, record.project_id, record.received_ns, retention_ns
+                )
+                price(row)
+                found.spans.append(row)
+                found.flags.extend(flags.detect(row))
+                found.scores.extend(normalise.span_scores(span, record.project_id))
+    return found
