@@ -1,1 +1,118 @@
-"""."""
+"""The control database's schema: Alembic revisions, applied in order, forward only.
+
+The check at every start costs one query; Alembic itself is imported only where there is something to apply.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+HEAD = "0001"
+"""The revision this version of the code works with."""
+
+
+class NewerDatabase(Exception):
+    """The database was written by a newer version of Limelight; it was not touched."""
+
+
+def upgrade(url: str, *, dry_run: bool = False) -> list[str]:
+    """Bring the control database at `url` to `HEAD`; returns the steps applied, or with `dry_run` those that would be.
+
+    All steps run in one transaction. Raises `NewerDatabase` where the stored revision is unknown here, and SQLAlchemy's
+    own errors where the database cannot be opened.
+    """
+    if dry_run and _is_absent(url):
+        return _steps(_scripts(), None)
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+        _begin_explicitly(engine)
+    try:
+        with engine.begin() as connection:
+            current = _current(connection)
+            if current == HEAD:
+                return []
+            scripts = _scripts()
+            _refuse_newer(scripts, current)
+            return _steps(scripts, current) if dry_run else _apply(connection, scripts, current)
+    finally:
+        engine.dispose()
+
+
+def render(dialect: str) -> str:
+    """The DDL from an empty database to `HEAD` for `dialect` ("sqlite", "postgresql"), without a connection."""
+    import io
+
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    buffer = io.StringIO()
+    context = MigrationContext.configure(dialect_name=dialect, opts={"as_sql": True, "output_buffer": buffer})
+    with Operations.context(context):
+        for revision in reversed(list(_scripts().iterate_revisions(HEAD, "base"))):
+            revision.module.upgrade()
+    return buffer.getvalue()
+
+
+def _scripts() -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(Path(__file__).parent))
+
+
+def _is_absent(url: str) -> bool:
+    """Whether `url` names an SQLite file that does not exist (a dry run must not create it)."""
+    parsed = sa.make_url(url)
+    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
+
+
+def _begin_explicitly(engine: sa.Engine) -> None:
+    """Make SQLite's DDL transactional: the driver's own transaction handling commits before it."""
+
+    def connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    event.listen(engine, "connect", connect)
+    event.listen(engine, "begin", begin)
+
+
+def _current(connection: sa.Connection) -> str | None:
+    """The stored revision; None for an empty database."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _refuse_newer(scripts: ScriptDirectory, current: str | None) -> None:
+    known = {revision.revision for revision in scripts.walk_revisions()}
+    if current is not None and current not in known:
+        raise NewerDatabase(
+            f"the control database has revision {current}, written by a newer Limelight (this one knows up to {HEAD}); "
+            "install that version again or restore a backup"
+        )
+
+
+def _steps(scripts: ScriptDirectory, current: str | None) -> list[str]:
+    revisions = reversed(list(scripts.iterate_revisions(HEAD, current or "base")))
+    return [f"control {revision.revision}: {revision.doc}" for revision in revisions]
+
+
+def _apply(connection: sa.Connection, scripts: ScriptDirectory, current: str | None) -> list[str]:
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    context = MigrationContext.configure(connection)
+    with Operations.context(context):
+        for revision in reversed(list(scripts.iterate_revisions(HEAD, current or "base"))):
+            revision.module.upgrade()
+            context.stamp(scripts, revision.revision)
+    return _steps(scripts, current)
