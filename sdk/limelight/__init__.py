@@ -1,0 +1,35 @@
+"""Limelight: two lines of tracing for programs that call language models.
+
+    import limelight
+    limelight.init()
+
+Everything here is a method of one default instance. Importing loads neither the OpenTelemetry SDK nor a model library.
+"""
+
+from __future__ import annotations
+
+from limelight.instance import Limelight
+from limelight.version import __version__
+
+_DEFAULT = Limelight()
+
+init = _DEFAULT.init
+observe = _DEFAULT.observe
+span = _DEFAULT.span
+context = _DEFAULT.context
+score = _DEFAULT.score
+flush = _DEFAULT.flush
+shutdown = _DEFAULT.shutdown
+uninstrument = _DEFAULT.uninstrument
+
+__all__ = [
+    "__version__",
+    "context",
+    "flush",
+    "init",
+    "observe",
+    "score",
+    "shutdown",
+    "span",
+    "uninstrument",
+]

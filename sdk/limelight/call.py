@@ -1,0 +1,232 @@
+"""Call: one observed operation and its one OpenTelemetry span. Start, add fields, then stop or fail exactly once.
+
+The span is never left current across a `yield`; a provider makes it current only around the user's own call. Fields are
+collected in a dict and written in one go, which costs a third of setting them one by one.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from limelight import semconv
+from limelight.content import Content, RedactFailed
+from limelight.guard import quiet, warn_once
+
+_STACK_CHARS = 4096
+
+
+@dataclass(slots=True)
+class Recorder:
+    """What calls need of the running SDK: where spans go, what content may be kept, the clocks (nanoseconds)."""
+
+    tracer: Tracer
+    content: Content | None
+    """None where content is not captured."""
+    ask_stream_usage: bool
+    wall_ns: Callable[[], int]
+    monotonic_ns: Callable[[], int]
+
+
+_current: Recorder | None = None
+_open: dict[int, Call] = {}
+_abandoned: deque[Call] = deque()
+
+
+def install(recorder: Recorder | None) -> None:
+    """Make `recorder` the one all patches and decorators use; None switches them to calling through."""
+    global _current
+    _current = recorder
+
+
+def installed() -> Recorder | None:
+    """The running recorder, or None before `init`, after `shutdown` and when disabled."""
+    return _current
+
+
+def active() -> Recorder | None:
+    """The recorder, or None also where this context's instrumentation is suppressed."""
+    recorder = _current
+    if recorder is None or otel_context.get_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  the API has no public name for it
+        return None
+    return recorder
+
+
+class Call:
+    """One operation under observation; every method may be called after the end and then does nothing."""
+
+    __slots__ = ("_fields", "_last_ns", "_monotonic_ns", "_previous", "_recorder", "_start_ns", "on_stop", "span")
+
+    def __init__(self, recorder: Recorder, span: Span, start_ns: int) -> None:
+        self._recorder = recorder
+        self._start_ns = start_ns
+        self._monotonic_ns = self._last_ns = recorder.monotonic_ns()
+        self._fields: dict[str, Any] = {}
+        self._previous: otel_context.Context | None = None
+        self.span = span
+        self.on_stop: Callable[[Call], None] | None = None
+        """Writes what is known so far (a stream's chunks) just before the span ends."""
+        _open[id(self)] = self
+
+    @classmethod
+    def start(
+        cls, recorder: Recorder, name: str, attributes: dict[str, Any], *, kind: SpanKind = SpanKind.INTERNAL
+    ) -> Call:
+        """Start a span as a child of the current one; `attributes` with None values are left out."""
+        start_ns = recorder.wall_ns()
+        known = {key: value for key, value in attributes.items() if value is not None}
+        return cls(
+            recorder, recorder.tracer.start_span(name, kind=kind, attributes=known, start_time=start_ns), start_ns
+        )
+
+    @property
+    def records_content(self) -> bool:
+        """Whether prompts and answers are wanted: capture is on and this span is sampled."""
+        return self._recorder.content is not None and self.span.is_recording()
+
+    def set(self, name: str, value: Any) -> None:
+        """Set one attribute; None is "unknown" and sets nothing."""
+        if value is not None:
+            self._fields[name] = value
+
+    def set_messages(self, name: str, messages: list[dict[str, Any]]) -> None:
+        """Set messages or parts as JSON where content is captured; an empty list sets nothing."""
+        if messages:
+            self._set_content(name, lambda content: content.messages(messages))
+
+    def set_value(self, name: str, value: Any, *, as_json: bool = False) -> None:
+        """Set captured text or JSON of any value; None sets nothing."""
+        if value is not None:
+            self._set_content(name, lambda content: content.json(value) if as_json else content.value(value))
+
+    def _set_content(self, name: str, serialise: Callable[[Content], str]) -> None:
+        content = self._recorder.content
+        if content is None or not self.span.is_recording():
+            return
+        try:
+            self._fields[name] = serialise(content)
+        except RedactFailed as error:
+            warn_once("redact", "redact failed (%s): this content is dropped, its span is kept", error)
+            self._fields[semconv.LIMELIGHT_CONTENT_DROPPED] = "redact_failed"
+
+    def touch(self) -> None:
+        """Note that the operation was alive just now: an abandoned stream ends at its last chunk."""
+        self._last_ns = self._recorder.monotonic_ns()
+
+    def first_chunk(self) -> None:
+        """Note the first content of a stream: time to first chunk, from sending, in seconds."""
+        self._fields[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (self._recorder.monotonic_ns() - self._monotonic_ns) / 1e9
+
+    def enter(self) -> None:
+        """Make the span current for the code that runs until `leave`."""
+        self._previous = otel_context.get_current()
+        otel_context.attach(trace.set_span_in_context(self.span, self._previous))
+
+    def leave(self) -> None:
+        """Restore what was current; nothing where another context runs now (a task closed elsewhere)."""
+        # the context is set back, not detached by token: a token may belong to another context and would raise
+        if self._previous is not None and trace.get_current_span() is self.span:
+            otel_context.attach(self._previous)
+        self._previous = None
+
+    def stop(self, *, at_last_sign: bool = False) -> None:
+        """End the span; `at_last_sign` ends it at the last `touch` instead of now."""
+        self._end(None, self._last_ns if at_last_sign else None)
+
+    def fail(self, error: BaseException) -> None:
+        """End the span as failed: status, `error.type` (the full class name) and an exception event."""
+        self._end(error, None)
+
+    def refuse(self, error_type: str, message: str) -> None:
+        """Mark the span as failed without an exception (a response that says it failed); the span stays open."""
+        self._fields[semconv.ERROR_TYPE] = error_type
+        self.span.set_status(Status(StatusCode.ERROR, self._clean(message)))
+
+    def _end(self, error: BaseException | None, monotonic_ns: int | None) -> None:
+        if _open.pop(id(self), None) is None:  # the one gate: popping is atomic, so threads and the collector agree
+            return
+        end_ns = self._start_ns + (monotonic_ns or self._recorder.monotonic_ns()) - self._monotonic_ns
+        try:
+            if self.on_stop is not None:
+                with quiet("reading a stream's chunks"):
+                    self.on_stop(self)
+            if error is not None:
+                with quiet("recording an error"):
+                    self._record(error, end_ns)
+            with quiet("writing attributes"):
+                self.span.set_attributes(self._fields)
+        finally:
+            self.span.end(end_ns)
+
+    def _record(self, error: BaseException, end_ns: int) -> None:
+        name = class_name(error)
+        message = self._clean(str(error))
+        stack = self._clean("".join(traceback.format_exception(error))[-_STACK_CHARS:])
+        self._fields[semconv.ERROR_TYPE] = name
+        self.span.set_status(Status(StatusCode.ERROR, message))
+        attributes = {
+            semconv.EXCEPTION_TYPE: name,
+            semconv.EXCEPTION_MESSAGE: message,
+            semconv.EXCEPTION_STACKTRACE: stack,
+        }
+        self.span.add_event("exception", attributes, timestamp=end_ns)
+
+    def _clean(self, text: str) -> str:
+        """Error text may quote a prompt: it passes `redact` like content, and is dropped where that fails."""
+        try:
+            return (self._recorder.content or _PLAIN).text(text)
+        except RedactFailed:
+            self._fields[semconv.LIMELIGHT_CONTENT_DROPPED] = "redact_failed"
+            return ""
+
+
+_PLAIN = Content()
+
+
+def model_call(
+    recorder: Recorder, operation: str, model: str | None, attributes: dict[str, Any], *, remote: bool = True
+) -> Call:
+    """Start the span of a model request: `{operation} {model}`, CLIENT where it leaves the process."""
+    name = f"{operation} {model}" if model else operation
+    attributes = {semconv.OPERATION_NAME: operation, semconv.REQUEST_MODEL: model, **attributes}
+    return Call.start(recorder, name, attributes, kind=SpanKind.CLIENT if remote else SpanKind.INTERNAL)
+
+
+def class_name(error: BaseException) -> str:
+    """`openai.RateLimitError`: module and class, without private modules in between; builtins bare."""
+    kind = type(error)
+    modules = [part for part in kind.__module__.split(".") if not part.startswith("_")]
+    return kind.__qualname__ if kind.__module__ == "builtins" else ".".join([*modules, kind.__qualname__])
+
+
+def abandon(call: Call) -> None:
+    """Hand over a call nobody will end (its stream was collected). Takes no lock: it may run inside a collection."""
+    _abandoned.append(call)
+
+
+def reap() -> None:
+    """End abandoned calls at their last sign of life; the export worker and `flush` do this."""
+    while _abandoned:
+        with quiet("ending an abandoned stream"):
+            _abandoned.popleft().stop(at_last_sign=True)
+
+
+def stop_all() -> None:
+    """End every call still open: the process is leaving."""
+    reap()
+    for call in list(_open.values()):
+        with quiet("ending an open span"):
+            call.stop()
+
+
+def forget_all() -> None:
+    """Drop every open call without a trace: in a forked child they are the parent's."""
+    _open.clear()
+    _abandoned.clear()

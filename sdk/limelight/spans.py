@@ -1,0 +1,363 @@
+"""`observe` and `span`: the user's own functions and blocks as spans, by kind.
+
+A function runs outside every guard. A generator's span is current only while its body runs, never while it is
+suspended, so that nothing leaks into the code that consumes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import format_span_id, format_trace_id
+
+from limelight import call as calls
+from limelight import semconv
+from limelight.call import Call
+from limelight.content import field
+from limelight.guard import quiet
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_OPERATIONS: dict[str, tuple[str, str | None]] = {
+    "tool": ("execute_tool", semconv.TOOL_NAME),
+    "retriever": ("retrieval", None),
+    "agent": ("invoke_agent", semconv.AGENT_NAME),
+    "workflow": ("invoke_workflow", semconv.WORKFLOW_NAME),
+}
+"""Kind -> the semconv operation it is and the attribute that holds its name; other kinds become `limelight.kind`."""
+
+
+def _start(name: str, kind: str | None) -> Call | None:
+    with quiet("starting a span"):
+        recorder = calls.installed()
+        if recorder is None:
+            return None
+        operation, name_attribute = _OPERATIONS.get(kind or "", (None, None))
+        attributes: dict[str, Any] = {semconv.OPERATION_NAME: operation}
+        if operation is None:
+            attributes[semconv.LIMELIGHT_KIND] = None if kind == "span" else kind
+        if name_attribute is not None:
+            attributes[name_attribute] = name
+        return Call.start(recorder, f"{operation} {name}" if operation else name, attributes)
+    return None
+
+
+def _set_input(call: Call, kind: str | None, value: Any) -> None:
+    if kind == "tool":
+        call.set_value(semconv.TOOL_CALL_ARGUMENTS, value)
+    elif kind == "retriever" and (query := _query(value)) is not None:
+        call.set_value(semconv.RETRIEVAL_QUERY_TEXT, query)
+    else:
+        call.set_value(semconv.LIMELIGHT_INPUT, value)
+
+
+def _set_output(call: Call, kind: str | None, value: Any) -> None:
+    if kind == "tool":
+        call.set_value(semconv.TOOL_CALL_RESULT, value)
+    elif kind == "retriever" and (documents := _documents(value)) is not None:
+        call.set_value(semconv.RETRIEVAL_DOCUMENTS, documents, as_json=True)
+    else:
+        call.set_value(semconv.LIMELIGHT_OUTPUT, value)
+
+
+def _query(value: Any) -> str | None:
+    """The query of a retriever: the text itself, its `query` argument, or its only text argument."""
+    if isinstance(value, str):
+        return value
+    named = field(value, "query")
+    texts = [item for item in value.values() if isinstance(item, str)] if isinstance(value, dict) else []
+    return named if isinstance(named, str) else texts[0] if len(texts) == 1 else None
+
+
+def _documents(value: Any) -> list[Any] | None:
+    """A list of documents, texts becoming `{"content": text}`; None where the value is no such list."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, (dict, str)) for item in value):
+        return None
+    return [{"content": item} if isinstance(item, str) else item for item in value]
+
+
+class span:  # noqa: N801  `with limelight.span(...)` reads as the block it opens
+    """`with limelight.span(name, kind="retriever") as s:` one block as a span; an exception fails it, and passes."""
+
+    def __init__(self, name: str, kind: str | None = None) -> None:
+        self._name = name
+        self._kind = kind
+        self._call: Call | None = None
+
+    def __enter__(self) -> span:  # noqa: PYI034  typing.Self is 3.11
+        self._call = _start(self._name, self._kind)
+        with quiet("entering a span"):
+            if self._call is not None:
+                self._call.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with quiet("ending a span"):
+            if self._call is not None:
+                self._call.leave()
+                if error is None or isinstance(error, GeneratorExit):
+                    self._call.stop()
+                else:
+                    self._call.fail(error)
+
+    def set(self, *, input: Any = None, output: Any = None, **attributes: Any) -> span:  # noqa: A002  the public words
+        """Record input, output (captured as content) and plain attributes; `a_b` stays `a_b`, use `**{"a.b": 1}`."""
+        with quiet("setting span values"):
+            if self._call is not None:
+                if input is not None:
+                    _set_input(self._call, self._kind, input)
+                if output is not None:
+                    _set_output(self._call, self._kind, output)
+                for name, value in attributes.items():
+                    self._call.set(name, value)
+        return self
+
+    @property
+    def trace_id(self) -> str:
+        """32 lower-case hex digits; empty where the SDK is off."""
+        return "" if self._call is None else format_trace_id(self._call.span.get_span_context().trace_id)
+
+    @property
+    def span_id(self) -> str:
+        """16 lower-case hex digits; empty where the SDK is off."""
+        return "" if self._call is None else format_span_id(self._call.span.get_span_context().span_id)
+
+
+class _Observed:
+    """One decorated function: its name, kind and what of it is captured."""
+
+    def __init__(self, function: Callable[..., Any], name: str | None, kind: str | None, capture: bool) -> None:
+        self.function = function
+        self.name = name or function.__name__
+        self.kind = kind
+        self.capture = capture
+        try:
+            self.signature: inspect.Signature | None = inspect.signature(function)
+        except (TypeError, ValueError):
+            self.signature = None
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        call = _start(self.name, self.kind)
+        with quiet("reading arguments"):
+            if call is not None and self.capture and call.records_content:
+                _set_input(call, self.kind, self._arguments(args, kwargs))
+        return call
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if self.signature is None:
+            return {"args": args, **kwargs}
+        try:
+            bound = dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError:  # the call itself is about to fail on this
+            return {"args": args, **kwargs}
+        return {name: value for name, value in bound.items() if name not in {"self", "cls"}}
+
+    def end(self, call: Call | None, result: Any) -> None:
+        with quiet("recording a result"):
+            if call is not None and self.capture and call.records_content:
+                _set_output(call, self.kind, result)
+        with quiet("ending a span"):
+            if call is not None:
+                call.stop()
+
+    def fail(self, call: Call | None, error: BaseException) -> None:
+        with quiet("recording a failure"):
+            if call is not None:
+                call.fail(error)
+
+
+def _enter(call: Call | None) -> None:
+    with quiet("entering a span"):
+        if call is not None:
+            call.enter()
+
+
+def _leave(call: Call | None) -> None:
+    with quiet("leaving a span"):
+        if call is not None:
+            call.leave()
+
+
+@overload
+def observe(function: _F, /) -> _F: ...
+@overload
+def observe(*, kind: str | None = None, name: str | None = None, capture: bool = True) -> Callable[[_F], _F]: ...
+def observe(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    kind: str | None = None,
+    name: str | None = None,
+    capture: bool = True,
+) -> Any:
+    """Decorate a function, coroutine function, generator or asynchronous generator: each call becomes a span.
+
+    `kind` is tool, retriever, agent, workflow, chain, guardrail, evaluator or any word; `capture=False` keeps arguments
+    and result out of the span.
+    """
+    if function is None:
+        return lambda decorated: observe_function(decorated, kind, name, capture)
+    return observe_function(function, kind, name, capture)
+
+
+def observe_function(
+    function: Callable[..., Any], kind: str | None, name: str | None, capture: bool
+) -> Callable[..., Any]:
+    """The observing wrapper of one function, of the same sort as the function itself."""
+    observed = _Observed(function, name, kind, capture)
+    if inspect.isasyncgenfunction(function):
+        return _observe_async_generator(observed)
+    if inspect.isgeneratorfunction(function):
+        return _observe_generator(observed)
+    if inspect.iscoroutinefunction(function):
+        return _observe_coroutine(observed)
+    return _observe_plain(observed)
+
+
+def _observe_plain(observed: _Observed) -> Callable[..., Any]:
+    function = observed.function
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if calls.installed() is None:
+            return function(*args, **kwargs)
+        call = observed.begin(args, kwargs)
+        _enter(call)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            observed.fail(call, error)
+            raise
+        finally:
+            _leave(call)
+        observed.end(call, result)
+        return result
+
+    return wrapper
+
+
+def _observe_coroutine(observed: _Observed) -> Callable[..., Any]:
+    function = observed.function
+
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if calls.installed() is None:
+            return await function(*args, **kwargs)
+        call = observed.begin(args, kwargs)
+        _enter(call)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            observed.fail(call, error)
+            raise
+        finally:
+            _leave(call)
+        observed.end(call, result)
+        return result
+
+    return wrapper
+
+
+class _Steps:
+    """Makes a generator's span current for each of its steps, remembering what the body itself made current."""
+
+    def __init__(self, observed: _Observed, call: Call | None) -> None:
+        self.observed = observed
+        self.call = call
+        self.items: list[Any] = []
+        self._inside: otel_context.Context | None = None
+        self._outside: otel_context.Context | None = None
+
+    def __enter__(self) -> None:
+        with quiet("entering a generator"):
+            self._outside = otel_context.get_current()
+            if self._inside is not None:
+                otel_context.attach(self._inside)
+            elif self.call is not None:
+                self.call.enter()
+
+    def __exit__(self, *_: object) -> None:
+        with quiet("leaving a generator"):
+            self._inside = otel_context.get_current()
+            if self._outside is not None:
+                otel_context.attach(self._outside)
+
+    def keep(self, item: Any) -> None:
+        """Remember a yielded item for the span's output, up to a bound."""
+        if self.observed.capture and len(self.items) < _MAX_ITEMS:
+            self.items.append(item)
+
+    def finish(self) -> None:
+        """End the span with what was yielded: texts are joined."""
+        texts = all(isinstance(item, str) for item in self.items)
+        self.observed.end(self.call, "".join(self.items) if texts else self.items)
+
+
+_MAX_ITEMS = 10_000
+
+
+def _observe_generator(observed: _Observed) -> Callable[..., Any]:
+    @functools.wraps(observed.function)
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inner = observed.function(*args, **kwargs)
+        steps = _Steps(observed, observed.begin(args, kwargs))
+        resume: Callable[[], Any] = functools.partial(next, inner)
+        while True:
+            try:
+                with steps:
+                    item = resume()
+            except StopIteration as stop:
+                steps.finish()
+                return stop.value
+            except BaseException as error:
+                observed.fail(steps.call, error)
+                raise
+            steps.keep(item)
+            try:
+                resume = functools.partial(inner.send, (yield item))
+            except GeneratorExit:
+                with steps:
+                    inner.close()
+                steps.finish()
+                raise
+            except BaseException as thrown:
+                resume = functools.partial(inner.throw, thrown)
+
+    return wrapper
+
+
+def _observe_async_generator(observed: _Observed) -> Callable[..., Any]:
+    @functools.wraps(observed.function)
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        inner = observed.function(*args, **kwargs)
+        steps = _Steps(observed, observed.begin(args, kwargs))
+        resume: Callable[[], Any] = inner.__anext__
+        while True:
+            try:
+                with steps:
+                    item = await resume()
+            except StopAsyncIteration:
+                steps.finish()
+                return
+            except BaseException as error:
+                observed.fail(steps.call, error)
+                raise
+            steps.keep(item)
+            try:
+                resume = functools.partial(inner.asend, (yield item))
+            except GeneratorExit:
+                with steps:
+                    await inner.aclose()
+                steps.finish()
+                raise
+            except BaseException as thrown:
+                resume = functools.partial(inner.athrow, thrown)
+
+    return wrapper
