@@ -1,0 +1,40 @@
+"""The HTTP API beside OTLP: FastAPI, one router a noun, every route with a declared scope."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from limelight.version import __version__
+from limelight_collector.api import problems, questions, scores, spans, status, traces
+from limelight_collector.api.access import Scope
+from limelight_collector.services import Services
+
+PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Routes without a key."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The API over the collector's parts; OpenAPI at /openapi.json. Refuses to start with a route without a scope."""
+    app = FastAPI(title="Limelight", version=__version__, docs_url=None, redoc_url=None)
+    app.state.services = services
+    problems.install(app)
+    app.include_router(status.public)
+    for module in (traces, spans, questions, scores, status):
+        app.include_router(module.router, prefix="/api/v1")
+    refuse_undeclared(app)
+    return app
+
+
+def refuse_undeclared(app: FastAPI) -> None:
+    """Raise where a route neither is public nor declares its scope: what is forgotten stays closed."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.path not in PUBLIC and not declared_scopes(route.dependant):
+            raise RuntimeError(f"{route.path} declares no scope")
+
+
+def declared_scopes(dependant: Dependant) -> set[str]:
+    """The scopes a route asks for, through whatever dependency."""
+    found = {dependant.call.name} if isinstance(dependant.call, Scope) else set[str]()
+    return found.union(*(declared_scopes(inner) for inner in dependant.dependencies))

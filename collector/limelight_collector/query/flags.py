@@ -1,0 +1,80 @@
+"""Flagged spans: one row a verdict, newest span first, with what a person needs to judge it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from limelight_collector.errors import Rejected
+from limelight_collector.query.attached import ids
+from limelight_collector.query.filter_sql import Sql
+from limelight_collector.query.preview import input_preview, output_preview
+from limelight_collector.query.span_json import time_text
+from limelight_collector.query.window import BOUND, Window
+from limelight_collector.store import Store
+
+_CURSOR = re.compile(r"(\d{1,19})\.([0-9a-f]{32}\.[0-9a-f]{16}\.[^.]+\..*)", re.ASCII | re.DOTALL)
+_ID = "concat(lower(hex(trace_id)), '.', lower(hex(span_id)), '.', code, '.', detector)"
+
+
+def find_flags(
+    store: Store, window: Window, *, code: str, filter_text: str, limit: int, cursor: str
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of flags and the cursor of the next; the filter is about the flagged spans. `FilterError`, `Rejected`."""
+    sql = Sql(BOUND)
+    wanted = ["1"]
+    if code:
+        wanted.append(f"code = {sql.bind('String', code)}")
+    if filter_text.strip():
+        condition = window.compiled(sql, filter_text)
+        wanted.append(f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM spans FINAL WHERE {condition.sql})")
+    if cursor:
+        start, flag_id = _position(cursor)
+        start_ns = sql.bind("Int64", start)
+        wanted.append(f"(toUnixTimestamp64Nano(start_time), {_ID}) < ({start_ns}, {sql.bind('String', flag_id)})")
+    rows = store.query(
+        f"SELECT *, {_ID} AS id FROM flags FINAL WHERE {BOUND} AND {' AND '.join(wanted)} "
+        f"ORDER BY start_time DESC, id DESC LIMIT {limit + 1:d}",
+        window.parameters | sql.parameters,
+    ).dicts()
+    spans = _spans(store, window.project_id, rows[:limit])
+    flags = [_flag(row, spans.get((row["trace_id"], row["span_id"]), {})) for row in rows[:limit]]
+    last = rows[limit - 1] if len(rows) > limit else None
+    return flags, f"{last['start_time']}.{last['id']}" if last else None
+
+
+def _spans(store: Store, project_id: str, flags: list[dict[str, Any]]) -> dict[tuple[bytes, bytes], dict[str, Any]]:
+    if not flags:
+        return {}
+    starts = [row["start_time"] for row in flags]
+    rows = store.query(
+        "SELECT trace_id, span_id, name, request_model, service_name, environment, input_messages, input_text, "
+        f"output_messages, output_text FROM spans FINAL PREWHERE {BOUND} "
+        "AND trace_id IN (SELECT unhex(arrayJoin({traces:Array(String)}))) "
+        "AND span_id IN (SELECT unhex(arrayJoin({spans:Array(String)})))",
+        Window(project_id, min(starts), max(starts) + 1).parameters
+        | {"traces": ids({row["trace_id"] for row in flags}), "spans": ids({row["span_id"] for row in flags})},
+    )
+    return {(row["trace_id"], row["span_id"]): row for row in rows.dicts()}
+
+
+def _flag(row: dict[str, Any], span: dict[str, Any]) -> dict[str, Any]:
+    kept = ("id", "code", "severity", "source", "confidence", "evidence", "detector", "detector_version")
+    return {
+        **{name: row[name] for name in kept},
+        "trace_id": row["trace_id"].hex(),
+        "span_id": row["span_id"].hex(),
+        "start_time": time_text(row["start_time"]),
+        "created_time": time_text(row["created_ns"]),
+        "span_name": span.get("name"),
+        **{name: span.get(name) or None for name in ("request_model", "service_name", "environment")},
+        "input_preview": input_preview(span.get("input_messages", ""), span.get("input_text", "")),
+        "output_preview": output_preview(span.get("output_messages", ""), span.get("output_text", "")),
+    }
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    match = _CURSOR.fullmatch(cursor)
+    if match is None or int(match[1]) >= 2**63:
+        raise Rejected("bad_request", "cursor: pass the next_cursor of the page before, unchanged")
+    return int(match[1]), match[2]
