@@ -64,6 +64,7 @@ STORAGE_INSERT_FAILURES = _counter("storage_insert_failures", "Failed inserts.",
 QUERY_SECONDS = _histogram("query_duration_seconds", "One query of the store.")
 ALERT_EVALUATIONS = _counter("alert_evaluations", "Evaluations of alert rules.", "outcome")
 ALERT_LAG_SECONDS = _gauge("alert_lag_seconds", "Age of the newest evaluation of the alert rules.")
+RULES_FILE_RELOADS = _counter("rules_file_reloads", "Times a changed rules file was read.", "outcome")
 WEBHOOK_DELIVERIES = _counter("webhook_deliveries", "Webhook attempts.", "outcome")
 DURABILITY_MODE = Gauge("limelight_durability_mode", "1 for the mode in use.", ["mode"], registry=REGISTRY)
 DURABILITY_MODE.labels(mode="fsync").set(1)

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
         None, description="YAML file of alert rules, read at start and re-read when it changes."
     )
     alert_interval_s: float = Field(15.0, gt=0, description="Seconds between two evaluations of the alert rules.")
+    alert_delay_s: float = Field(
+        5.0, ge=0, description="Seconds by which alert windows end before now, so that late spans are in them."
+    )
     webhook_allowed_hosts: list[str] = Field(
         default_factory=list[str],
         description="Internal hosts webhooks may reach (JSON list); public https needs no entry.",
