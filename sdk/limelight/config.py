@@ -115,7 +115,9 @@ class Config:
     providers: tuple[str, ...] | None = _setting(
         None, _names, "Libraries to instrument; default: all that are known.", "LIMELIGHT_PROVIDERS"
     )
-    tracer_provider: Any = _setting(  # noqa: RUF009  the sameNone, _anything, "An OpenTelemetry TracerProvider to join; default: a private one.")
+    tracer_provider: Any = _setting(  # noqa: RUF009  the same
+        None, _anything, "An OpenTelemetry TracerProvider to join; default: a private one."
+    )
     disabled: bool = _setting(False, _flag, "Switch everything off.", "LIMELIGHT_DISABLED", "OTEL_SDK_DISABLED")
     request_stream_usage: bool = _setting(
         True,

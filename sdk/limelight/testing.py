@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +112,8 @@ class _Memory:
 
 
 @contextlib.contextmanager
-def recording(**settings: Any) -> Iterator[Recorded]:
-    """Run the SDK with `settings` of `init`, in memory, with a fixed clock and ids; afterwards it is off and unpatched."""
+def recording(**settings: Any) -> Generator[Recorded]:
+    """Run the SDK with `settings` of `init`, in memory, with a fixed clock and ids; then it is off and unpatched."""
     import limelight
     from limelight.config import resolve
 
