@@ -1,4 +1,4 @@
-"""`python -m limelight_dashboard`: the dashboard's own process, as `limelight dashboard` and `limelight up` start it."""
+"""`python -m limelight_dashboard`: the dashboard's own process, as `limelight dashboard` and `up` start it."""
 
 from __future__ import annotations
 

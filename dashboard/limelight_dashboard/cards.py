@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
 from limelight_dashboard import client, sidebar
 from limelight_dashboard.export import MAX_ROWS, csv_text, file_name
 from limelight_dashboard.filters import describe
-from limelight_dashboard.format import clock, label, seconds
+from limelight_dashboard.format import age, clock, label, one_line
 
 T = TypeVar("T")
-ROW_PX = 35
+Colour = Literal["red", "orange", "blue", "green", "gray"]
+_ROWS_UNSCROLLED = 18
+_SCROLLED_PX = 592
 _PLOTLY = {"displayModeBar": False, "responsive": True}
 SNIPPET = 'import limelight\nlimelight.init()  # LIMELIGHT_ENDPOINT="http://127.0.0.1:4318"'
 
 
+def badge(text: str, colour: Colour, icon: str | None = None) -> None:
+    """A badge that shows untrusted text as it is, at most 40 characters."""
+    # st.badge escapes the brackets itself.
+    st.badge(label(one_line(text, 40)).replace("\\[", "[").replace("\\]", "]"), icon=icon, color=colour)
+
+
 def load(what: str, fetch: Callable[[], T], height: int = 120) -> T | None:
-    """What `fetch` answers, behind a skeleton of `height` px; on an error a card that says so, and older data if any."""
+    """What `fetch` answers, behind a skeleton of `height` px; on an error a card saying so, and older data if any."""
     try:
         with st.skeleton(height):
             return fetch()
@@ -35,8 +43,8 @@ def _failed(what: str, error: client.ApiError) -> Any:
         st.text(error.message)
         shown = "Nothing to show in its place."
         if error.last_good:
-            age = (datetime.now(timezone.utc) - error.last_good[0]).total_seconds()
-            shown = f"Showing the last good answer, {clock(error.last_good[0])} UTC ({seconds(age)} ago)."
+            since = age((datetime.now(timezone.utc) - error.last_good[0]).total_seconds())
+            shown = f"Showing the last good answer, {clock(error.last_good[0])} UTC ({since} ago)."
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{shown} Error id {error.error_id}.")
             st.button("Retry", icon=":material/refresh:", key=f"retry-{what}")
@@ -69,7 +77,11 @@ def card(title: str, note: str = "", rows: Sequence[Mapping[str, Any]] | None = 
 
 
 def chart(
-    figure: Mapping[str, Any], key: str, alt: str, on_select: Callable[[], None] | None = None, mode: str = "box"
+    figure: Mapping[str, Any],
+    key: str,
+    alt: str,
+    on_select: Callable[[], None] | None = None,
+    mode: Literal["box", "points"] = "box",
 ) -> None:
     """A figure with its finding as alternative text; `on_select` runs after a click (`points`) or a drag (`box`)."""
     if on_select is None:
@@ -97,16 +109,22 @@ def table(
     on_select: Callable[[], None] | None = None,
 ) -> None:
     """Rows as a table no taller than they need; with `on_select` a click on any cell runs it (see `picked`)."""
-    height = min(620, ROW_PX + 3 + ROW_PX * len(rows))
+    height = "content" if len(rows) <= _ROWS_UNSCROLLED else _SCROLLED_PX
     data = {name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}
     config = dict(columns or {})
     if on_select is None:
         st.dataframe(data, key=key, hide_index=True, height=height, column_config=config, placeholder="–")
     else:
         st.dataframe(
-            data, key=key, hide_index=True, height=height, column_config=config, placeholder="–",
-            on_select=on_select, selection_mode="single-cell",
-        )  # fmt: skip
+            data,
+            key=key,
+            hide_index=True,
+            height=height,
+            column_config=config,
+            placeholder="–",
+            on_select=on_select,
+            selection_mode="single-cell",
+        )
 
 
 def picked(key: str) -> int | None:

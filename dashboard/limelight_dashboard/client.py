@@ -5,6 +5,7 @@ Answers are cached for a few seconds across sessions; an error is never cached. 
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from limelight_dashboard.filters import Filters
 from limelight_dashboard.server import API_KEY, COLLECTOR_URL, DEFAULT_COLLECTOR_URL
 
 Row = dict[str, Any]
+_log = logging.getLogger(__name__)
 _TIMEOUT_S = 15.0
 _CACHE_S = 12
 _last_good: dict[tuple[str, str], tuple[datetime, Any]] = {}
@@ -25,7 +27,10 @@ _LAST_GOOD_MAX = 64
 
 
 class ApiError(Exception):
-    """The API gave no answer. `message` is for a person; `error_id` is in our log; `last_good` is (when, data) or None."""
+    """The API gave no answer.
+
+    `message` is for a person; `error_id` is in our log too; `last_good` is (when, data) or None.
+    """
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -69,7 +74,7 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def read(path: str, pick: str | None, params: Mapping[str, object] | None = None) -> Any:
-    """GET `path` and take the member `pick` of the answer (None = all of it); parameters that are "" or None are left out.
+    """GET `path` and take the member `pick` of the answer (None = all of it); empty parameters are left out.
 
     Remembers the newest good answer to the same question, whatever its window, and hands it over with the error.
     """
@@ -81,6 +86,7 @@ def read(path: str, pick: str | None, params: Mapping[str, object] | None = None
         data = body if pick is None else body[pick]
     except ApiError as error:
         error.last_good = _last_good.get(question)
+        _log.warning("error %s: GET %s: %s", error.error_id, path, error.message)
         raise
     except (KeyError, TypeError):
         raise ApiError(f"The answer to {path} has no '{pick}'. Is the collector of the same version?") from None
@@ -100,7 +106,7 @@ def status() -> Row:
 
 
 def series(filters: Filters, measures: str, group_by: str = "", *, stepped: bool = True, where: str = "") -> list[Row]:
-    """Rows of `time`, the group's fields and one number a measure (seconds, USD, ratios); without step one row a group."""
+    """Rows of `time`, the group's field and a number a measure (seconds, USD, ratios); not stepped = a row a group."""
     params = {"measure": measures, "group_by": group_by, "filter": filters.expression(where), **_window(filters)}
     return cast("list[Row]", read("series", "rows", params | ({"step": filters.step_s} if stepped else {})))
 

@@ -13,7 +13,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV with a header line from the first row's keys, at most 100,000 rows; texts that look like formulas get a `'`."""
+    """CSV with a header line from the first row's keys, at most 100,000 rows; texts like formulas get a `'`."""
     if not rows:
         return ""
     out = io.StringIO()

@@ -24,7 +24,7 @@ def compact(value: float | None) -> str:
 
 
 def cost(usd: float | str | None) -> str:
-    """US dollars: <$0.0001, $0.0042, $0.198, $23.49, $1.2K."""
+    """US dollars: <$0.0001, $0.0042, $0.0131, $0.198, $23.49, $1.2K."""
     if usd is None:
         return UNKNOWN
     value = float(usd)
@@ -33,9 +33,9 @@ def cost(usd: float | str | None) -> str:
     size, sign = abs(value), "-" if value < 0 else ""
     if size < 0.0001:
         return f"{sign}<$0.0001"
-    if size < 0.01:
+    if size < 0.09995:
         return f"{sign}${size:.4f}"
-    if size < 1:
+    if size < 0.9995:
         return f"{sign}${size:.3f}"
     return f"{sign}${size:,.2f}" if size < 1000 else f"{sign}${compact(size)}"
 
@@ -55,6 +55,12 @@ def seconds(value: float | None) -> str:
         return f"{minutes}m {rest:02d}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d {hours % 24:02d}h"
+
+
+def age(value: float) -> str:
+    """How long ago, in whole units: 0 s, 44 s, 2m 05s."""
+    whole = max(0, round(value))
+    return f"{whole} s" if whole < 60 else seconds(whole)
 
 
 def nanoseconds(value: int | None) -> str:

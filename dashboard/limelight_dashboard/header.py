@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import streamlit as st
 
 from limelight_dashboard import client
-from limelight_dashboard.format import clock, moment, seconds
+from limelight_dashboard.format import age, clock, moment
 
 STALE_AFTER_S = 60
 _REFRESH_S = {"off": 0, "15 s": 15, "60 s": 60}
@@ -23,9 +23,15 @@ def draw(title: str) -> None:
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             _freshness()
             period = st.selectbox(
-                "Refresh", list(_REFRESH_S), key="refresh", bind="query-params", label_visibility="collapsed", width=96,
+                "Refresh",
+                list(_REFRESH_S),
+                key="refresh",
+                bind="query-params",
+                label_visibility="collapsed",
+                width=136,
+                format_func=lambda period: f"Refresh {period}",
                 help="How often the page looks again",
-            )  # fmt: skip
+            )
     wait = _REFRESH_S[period]
     if wait:
         st.fragment(_again, run_every=wait)(wait)
@@ -49,10 +55,10 @@ def _freshness() -> None:
     if state.get("degraded"):
         st.badge("storage is failing, spans are kept in the spool", icon=":material/warning:", color="red")
     elif lag > STALE_AFTER_S:
-        st.badge(f"stale: {seconds(lag)} behind", icon=":material/schedule:", color="orange")
+        st.badge(f"stale: {age(lag)} behind", icon=":material/schedule:", color="orange")
     if newest is None:
         st.caption("no data yet", width="content")
         return
-    age = seconds(max(0.0, round((now - newest).total_seconds())))
+    since = age((now - newest).total_seconds())
     complete = now - timedelta(seconds=lag)
-    st.caption(f"data to {clock(newest)} UTC · {age} ago · complete to {complete:%H:%M}", width="content")
+    st.caption(f"data to {clock(newest)} UTC · {since} ago · complete to {complete:%H:%M}", width="content")

@@ -24,14 +24,20 @@ def conversation(nodes: Sequence[Node]) -> None:
     for node in speaking[:_MOST_CALLS]:
         row = node.row
         with st.container(border=True):
-            numbers = f"{compact(row.get('input_tokens'))} in · {compact(row.get('output_tokens'))} out · {cost(row.get('cost_usd'))}"
-            mark = ":red[⨯ error] · " if node.is_error else ""
             st.markdown(
-                f"**{label(node.name)}** :gray[{label(node.kind)} · {nanoseconds(node.duration_ns)} · {label(numbers)}] {mark}"
+                f"**{label(node.name)}** :gray[{label(_numbers(node))}]" + (" · :red[⨯ error]" if node.is_error else "")
             )
             of_span(row)
     if len(speaking) > _MOST_CALLS:
         st.caption(f"The first {_MOST_CALLS} of {len(speaking)} spans with messages; choose a span for the others.")
+
+
+def _numbers(node: Node) -> str:
+    words = [node.kind, nanoseconds(node.duration_ns)]
+    if node.row.get("input_tokens") is not None or node.row.get("output_tokens") is not None:
+        tokens_in, tokens_out = compact(node.row.get("input_tokens")), compact(node.row.get("output_tokens"))
+        words += [f"{tokens_in} in", f"{tokens_out} out", cost(node.row.get("cost_usd"))]
+    return " · ".join(words)
 
 
 def has_content(row: Mapping[str, Any]) -> bool:

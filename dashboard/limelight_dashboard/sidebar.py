@@ -63,7 +63,7 @@ def _window(now: datetime) -> tuple[datetime, datetime]:
     minute = now.replace(second=0, microsecond=0, tzinfo=None)
     start = st.datetime_input("From (UTC)", minute - timedelta(hours=1), key="from", bind="query-params", step=60)
     end = st.datetime_input("To (UTC)", minute, key="to", bind="query-params", step=60)
-    if start is None or end is None or start >= end:
+    if start >= end:
         st.warning("The window must begin before it ends; showing the last hour.")
         return last(WINDOWS["1h"], now)
     return start.replace(tzinfo=timezone.utc), end.replace(tzinfo=timezone.utc)
@@ -76,6 +76,8 @@ def _choice(key: str, whole: Filters) -> str:
     except client.ApiError:
         known = []
     # A link may name a value that the window no longer holds: it stays a choice, or the filter would vanish silently.
-    current = str(st.session_state.get(key) or st.query_params.get(key) or "")
-    options = ["", *dict.fromkeys([*known[:200], *([current] if current else [])])]
+    current: str = str(st.session_state.get(key) or st.query_params.get(key) or "")
+    options: list[str] = ["", *known[:200]]
+    if current and current not in options:
+        options.append(current)
     return st.selectbox(title, options, key=key, bind="query-params", format_func=lambda option: option or everything)

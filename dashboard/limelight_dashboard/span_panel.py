@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from limelight_dashboard import messages, trace_views
+from limelight_dashboard import cards, messages, trace_views
 from limelight_dashboard.format import UNKNOWN, compact, cost, label, nanoseconds, percent, seconds
 from limelight_dashboard.trace_math import Segment, Tree, depth_first, self_times
 
@@ -30,7 +30,7 @@ def draw(tree: Tree, span_id: str, path: Sequence[Segment]) -> None:
             if any(segment.span_id == span_id for segment in path):
                 st.badge("critical path", icon=":material/timeline:", color="orange")
             for flag in row.get("flags") or []:
-                st.badge(label(str(flag.get("code"))), icon=":material/flag:", color="orange")
+                cards.badge(str(flag.get("code")), "orange", ":material/flag:")
         grid = st.grid(2, min_column_width=100, gap="xsmall")
         tokens = f"{compact(row.get('input_tokens'))} / {compact(row.get('output_tokens'))}"
         with grid:
@@ -57,10 +57,25 @@ def _steps(tree: Tree, span_id: str) -> None:
             ("span-before", "keyboard_arrow_up", before, "Span above"),
             ("span-after", "keyboard_arrow_down", after, "Span below"),
         ):
-            st.button("", icon=f":material/{icon}:", key=key, help=text, disabled=target is None, type="tertiary",
-                      on_click=trace_views.select_span, args=(target,))  # fmt: skip
-        st.button("", icon=":material/close:", key="span-close", help="Close", type="tertiary",
-                  on_click=trace_views.select_span, args=(None,))  # fmt: skip
+            st.button(
+                "",
+                icon=f":material/{icon}:",
+                key=key,
+                help=text,
+                disabled=target is None,
+                type="tertiary",
+                on_click=trace_views.select_span,
+                args=(target,),
+            )
+        st.button(
+            "",
+            icon=":material/close:",
+            key="span-close",
+            help="Close",
+            type="tertiary",
+            on_click=trace_views.select_span,
+            args=(None,),
+        )
 
 
 def _facts(row: Row) -> None:
@@ -97,10 +112,12 @@ def _tabs(row: Row) -> None:
             st.caption("No events on this span.")
     with judged:
         for flag in flags:
-            sure = flag.get("confidence")
-            st.markdown(
-                f"**{label(str(flag.get('code')))}** :gray[{label(str(flag.get('severity') or ''))} · {label(str(flag.get('source') or ''))} · {percent(sure)} sure]"
-            )
+            facts = [
+                str(flag.get("severity") or ""),
+                str(flag.get("source") or ""),
+                f"{percent(flag.get('confidence'))} sure",
+            ]
+            st.markdown(f"**{label(str(flag.get('code')))}** :gray[{label(' · '.join(facts))}]")
             st.code(str(flag.get("evidence") or UNKNOWN), language=None, wrap_lines=True)
         if scores:
             st.json(scores, expanded=2)

@@ -5,7 +5,7 @@ Nothing here trusts the shape: parents may be missing, form circles or end befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,7 +214,7 @@ def _with_parents(placed: Sequence[Placed], wanted: set[str]) -> list[Placed]:
 
 
 def page_of(placed: Sequence[Placed], page: int, rows: int) -> list[Placed]:
-    """Rows `page` (from 1) of `rows` spans each, led by the ancestors of its first span so that the tree stays readable."""
+    """Rows `page` (from 1) of `rows` spans each, led by the ancestors of its first span."""
     start = max(0, (page - 1) * rows)
     chosen = list(placed[start : start + rows])
     if not chosen:
@@ -244,7 +244,7 @@ def lanes(tree: Tree) -> dict[str, int]:
     return lane_of
 
 
-def visible(nodes: Iterable[Node], lane_of: dict[str, int], window: Interval, pixels: int) -> list[Node]:
+def visible(nodes: Iterable[Node], lane_of: Mapping[str, int], window: Interval, pixels: int) -> list[Node]:
     """The spans worth drawing on `pixels` columns: of those thinner than one column, one a column, lane and colour."""
     width = max(1, (window[1] - window[0]) // pixels)
     seen: set[tuple[int, int, str, bool]] = set()

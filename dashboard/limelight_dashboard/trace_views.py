@@ -32,6 +32,7 @@ _PIXELS = 1200
 
 def draw(trace_id: str, tree: Tree, path: Sequence[Segment], span_id: str) -> None:
     """The view switch and the chosen view; `span_id` ("" = none) is the selected span."""
+    placed = depth_first(tree)
     with st.container(horizontal=True, vertical_alignment="center"):
         view = st.segmented_control(
             "View",
@@ -42,14 +43,9 @@ def draw(trace_id: str, tree: Tree, path: Sequence[Segment], span_id: str) -> No
             bind="query-params",
             label_visibility="collapsed",
         )
-        placed = depth_first(tree)
         _span_select(placed, span_id)
-        show_path = only_path = False
-        if view == "Waterfall":
-            show_path = st.toggle("Critical path", value=True, key="path")
-            only_path = st.toggle("Only critical and errors", key="only")
     if view == "Waterfall":
-        _waterfall(trace_id, tree, placed, path if show_path else (), _wanted(tree, path) if only_path else None)
+        _waterfall(trace_id, tree, placed, path)
     elif view == "Flame":
         _flame(trace_id, tree)
     elif view == "Self time":
@@ -75,9 +71,16 @@ def _span_select(placed: Sequence[Placed], span_id: str) -> None:
     }
     st.session_state["span-select"] = span_id if span_id in names else None
     st.selectbox(
-        "Span", list(names), key="span-select", format_func=lambda s: names.get(s, s), placeholder="Choose a span",
-        label_visibility="collapsed", width=260, on_change=lambda: select_span(st.session_state["span-select"]), index=None,
-    )  # fmt: skip
+        "Span",
+        list(names),
+        key="span-select",
+        format_func=lambda s: names.get(s, ""),
+        placeholder="Choose a span",
+        label_visibility="collapsed",
+        width="stretch",
+        on_change=lambda: select_span(st.session_state["span-select"]),
+        index=None,
+    )
 
 
 def _wanted(tree: Tree, path: Sequence[Segment]) -> set[str]:
@@ -112,37 +115,53 @@ def _unzoom() -> None:
     st.query_params.pop("t1", None)
 
 
-def _minimap(trace_id: str, tree: Tree, lane_of: Mapping[str, int], zoom: Interval | None) -> None:
-    nodes = visible(tree.nodes.values(), lane_of, tree.extent(), _PIXELS)
+def _minimap(trace_id: str, tree: Tree, lane_of: Mapping[str, int], shown: Interval) -> None:
+    extent = tree.extent()
+    nodes = visible(tree.nodes.values(), lane_of, extent, _PIXELS)
     key = f"minimap-{trace_id}"
-    figure = gantt.minimap(nodes, lane_of, tree.extent(), zoom)
+    figure = gantt.minimap(nodes, lane_of, extent, None if shown == extent else shown)
     cards.chart(figure, key, "The whole trace by depth; drag to zoom.", partial(_dragged, key))
+
+
+def _unzoom_button(extent: Interval, zoom: Interval | None) -> None:
     if zoom:
-        first = tree.extent()[0]
-        text = f"Zoomed to {nanoseconds(zoom[0] - first)} – {nanoseconds(zoom[1] - first)}"
-        st.button(f"{text}: show all", icon=":material/zoom_out_map:", on_click=_unzoom, type="tertiary")
+        text = f"{nanoseconds(zoom[0] - extent[0])} – {nanoseconds(zoom[1] - extent[0])}: show all"
+        st.button(text, icon=":material/zoom_out_map:", on_click=_unzoom, type="tertiary", help="Leave the zoom")
 
 
-def _waterfall(
-    trace_id: str, tree: Tree, placed: list[Placed], path: Sequence[Segment], wanted: set[str] | None
-) -> None:
+def _waterfall(trace_id: str, tree: Tree, placed: list[Placed], path: Sequence[Segment]) -> None:
     extent = tree.extent()
     zoom = _zoom(extent)
-    rows = placed if zoom is None else inside(placed, zoom)
-    rows = rows if wanted is None else only(rows, wanted)
     with st.container(border=True):
-        _minimap(trace_id, tree, lanes(tree), zoom)
-        count = max(1, -(-len(rows) // ROWS))
-        page = st.pagination(count, key="page", bind="query-params") if count > 1 else 1
+        overview = st.container()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            show_path = st.toggle("Critical path", value=True, key="path")
+            only_path = st.toggle("Only critical and errors", key="only")
+            rows = placed if zoom is None else inside(placed, zoom)
+            rows = only(rows, _wanted(tree, path)) if only_path else rows
+            count = max(1, -(-len(rows) // ROWS))
+            page = st.pagination(count, key="page", bind="query-params") if count > 1 else 1
+            _unzoom_button(extent, zoom)
         shown = page_of(rows, min(page, count), ROWS)
+        window = zoom or (_leaves(tree, shown) if count > 1 else extent)
+        with overview:
+            _minimap(trace_id, tree, lanes(tree), window)
         if not shown:
             cards.empty("No span is left in this part of the trace.", widen=False)
             return
-        figure = gantt.waterfall(shown, zoom or extent, extent[0], self_times(tree), path)
+        figure = gantt.waterfall(shown, window, extent[0], self_times(tree), path if show_path else ())
         key = f"waterfall-{trace_id}"
         longest = max((one.node for one in shown if one.depth), key=lambda n: n.duration_ns, default=shown[0].node)
-        alt = f"Waterfall of {len(shown)} of {len(placed)} spans; the longest step is {longest.name}, {nanoseconds(longest.duration_ns)}."
+        slowest = f"{longest.name}, {nanoseconds(longest.duration_ns)}"
+        alt = f"Waterfall, {len(shown)} of {len(placed)} spans; longest: {slowest}."
         cards.chart(figure, key, alt, partial(_clicked, key), mode="points")
+
+
+def _leaves(tree: Tree, shown: Sequence[Placed]) -> Interval:
+    """The time one page of a long trace is about: that of its spans without children."""
+    ends = [one.node for one in shown if not tree.children[one.node.span_id]]
+    begin, end = min(n.start_ns for n in ends), max(n.end_ns for n in ends)
+    return (begin, end) if end > begin else tree.extent()
 
 
 def _flame(trace_id: str, tree: Tree) -> None:
@@ -151,7 +170,8 @@ def _flame(trace_id: str, tree: Tree) -> None:
     window = zoom or extent
     nodes = [n for n in tree.nodes.values() if n.start_ns <= window[1] and n.end_ns >= window[0]]
     with st.container(border=True):
-        _minimap(trace_id, tree, lane_of, zoom)
+        _minimap(trace_id, tree, lane_of, window)
+        _unzoom_button(extent, zoom)
         key = f"flame-{trace_id}"
         figure = gantt.flame(visible(nodes, lane_of, window, _PIXELS), lane_of, window, extent[0], self_times(tree))
         cards.chart(figure, key, f"Flame view of {len(nodes)} spans.", partial(_clicked, key), mode="points")
@@ -170,10 +190,17 @@ def _self_time(tree: Tree, path: Sequence[Segment]) -> None:
     whole = max(1, sum(sums[1] for sums in groups.values()))
     ranked = sorted(groups.items(), key=lambda item: -item[1][1])
     rows: list[dict[str, Any]] = [
-        {"Kind": kind, "Name": one_line(name, 80), "Calls": n, "Share": spent / whole, "Self time": nanoseconds(spent),
-         "Critical path": nanoseconds(waited), "Each": nanoseconds(spent // n)}
+        {
+            "Kind": kind,
+            "Name": one_line(name, 80),
+            "Calls": n,
+            "Share": spent / whole,
+            "Self time": nanoseconds(spent),
+            "Critical path": nanoseconds(waited),
+            "Each": nanoseconds(spent // n),
+        }
         for (kind, name), (n, spent, waited) in ranked
-    ]  # fmt: skip
+    ]
     with cards.card("Self time", f"time in no child; most in {percent(rows[0]['Share'])} of all", rows):
         bar = st.column_config.ProgressColumn("Share of self time", format="percent", min_value=0, max_value=1)
         right = st.column_config.TextColumn(alignment="right")

@@ -14,6 +14,8 @@ _LABEL_SHARE = 0.34
 _LABEL_CHARACTERS = 36
 _LEAST_WIDTH = 0.0012
 _DIM = 0.38
+_BAR = 0.78
+"""Height of a bar in rows; left alone, Plotly takes the smallest distance between bars of one trace."""
 
 
 def waterfall(
@@ -29,7 +31,7 @@ def waterfall(
     data = [_labels(rows)]
     for kind in _kinds(one.node for one in rows):
         of_kind = [(row, one.node) for row, one in enumerate(rows) if one.node.kind == kind]
-        bar = _bars([node for _, node in of_kind], origin_ns, width * _LEAST_WIDTH, self_ns)
+        bar = _bars([node for _, node in of_kind], origin_ns, (low, high), self_ns)
         dim = [_DIM if path and node.span_id not in on_path else 1.0 for _, node in of_kind]
         bar["marker"] |= {"color": kind_colour(kind), "opacity": dim}
         texts = [nanoseconds(node.duration_ns) for _, node in of_kind]
@@ -71,12 +73,18 @@ def _labels(rows: Sequence[Placed]) -> Figure:
     }
 
 
-def _bars(nodes: Sequence[Node], origin_ns: int, least_s: float, self_ns: Mapping[str, int]) -> Figure:
+def _bars(nodes: Sequence[Node], origin_ns: int, shown_s: tuple[float, float], self_ns: Mapping[str, int]) -> Figure:
+    """Bars cut to the part shown, so that their texts stay in it; none thinner than can be hit."""
+    low, high = shown_s
+    begins = [min(max((node.start_ns - origin_ns) / 1e9, low), high) for node in nodes]
+    ends = [max(min((node.end_ns - origin_ns) / 1e9, high), low) for node in nodes]
+    least = (high - low) * _LEAST_WIDTH
     return {
         "type": "bar",
         "orientation": "h",
-        "base": [(node.start_ns - origin_ns) / 1e9 for node in nodes],
-        "x": [max(node.duration_ns / 1e9, least_s) for node in nodes],
+        "base": begins,
+        "x": [max(end - begin, least) for begin, end in zip(begins, ends, strict=True)],
+        "width": _BAR,
         "marker": {"line": {"color": ERROR, "width": [2 if node.is_error else 0 for node in nodes]}},
         "customdata": [[node.span_id, _hover(node, origin_ns, self_ns)] for node in nodes],
         "hovertemplate": "%{customdata[1]}<extra></extra>",
@@ -88,11 +96,10 @@ def _bars(nodes: Sequence[Node], origin_ns: int, least_s: float, self_ns: Mappin
 
 
 def _hover(node: Node, origin_ns: int, self_ns: Mapping[str, int]) -> str:
-    row = node.row
+    row, own = node.row, nanoseconds(self_ns.get(node.span_id))
     lines = [
         f"<b>{plain(one_line(node.name, 60))}</b> {plain(node.kind)}",
-        f"{nanoseconds(node.duration_ns)} (self {nanoseconds(self_ns.get(node.span_id))})"
-        f" at +{nanoseconds(node.start_ns - origin_ns)}",
+        f"{nanoseconds(node.duration_ns)} (self {own}) at +{nanoseconds(node.start_ns - origin_ns)}",
     ]
     if row.get("input_tokens") is not None or row.get("output_tokens") is not None:
         cached = f" · {compact(row['cache_read_tokens'])} cached" if row.get("cache_read_tokens") else ""
@@ -133,7 +140,7 @@ def flame(
     data: list[Figure] = []
     for kind in _kinds(nodes):
         own = [node for node in nodes if node.kind == kind]
-        bar = _bars(own, origin_ns, width * _LEAST_WIDTH, self_ns)
+        bar = _bars(own, origin_ns, (low, high), self_ns)
         bar["marker"] |= {"color": kind_colour(kind)}
         # 7 px a character on a chart about 1,000 px wide: what does not fit would spill over its neighbours.
         texts = [
@@ -152,7 +159,11 @@ def flame(
         data.append(
             bar
             | extra
-            | {"y": [lane_of[node.span_id] for node in own], "insidetextfont": {"color": "#FFFFFF", "size": 12}}
+            | {
+                "y": [lane_of[node.span_id] for node in own],
+                "width": 0.94,
+                "insidetextfont": {"color": "#FFFFFF", "size": 12},
+            }
         )
     deepest = max((lane_of[node.span_id] for node in nodes), default=0)
     x = axis(side="top", **seconds_ticks(low, high))
@@ -188,6 +199,7 @@ def minimap(
                 "base": [(node.start_ns - origin) / 1e9 for node in own],
                 "x": [max(node.duration_ns / 1e9, high * _LEAST_WIDTH) for node in own],
                 "y": [min(lane_of[node.span_id], most) for node in own],
+                "width": 0.9,
                 "marker": {"color": kind_colour(kind), "line": {"width": 0}},
                 "hoverinfo": "skip",
                 "selected": {"marker": {"opacity": 1}},

@@ -1,4 +1,4 @@
-"""Colours and the layout every figure starts from. Text takes the theme's colour, so one figure serves light and dark."""
+"""Colours and the layout every figure starts from; one palette for light and dark."""
 
 from __future__ import annotations
 

@@ -23,7 +23,10 @@ def error_bars(
     least: int = 0,
     alerts: Sequence[Row] = (),
 ) -> Figure:
-    """Error rate a bucket; red only above `slo` (ratio) with at least `least` requests. `alerts`: name, since, until (datetimes)."""
+    """Error rate a bucket; red only above `slo` (ratio) with at least `least` requests.
+
+    `alerts` have name, since and until (datetimes; None = still firing) and become bands.
+    """
     points = [(row, float(row.get("error_rate") or 0.0)) for row in rows if row.get("request_count")]
     loud = [rate > (slo or 0.0) and row["request_count"] >= least for row, rate in points]
     top = max([rate for _, rate in points] + [(slo or 0.0) * 1.5, 0.02])
@@ -35,12 +38,12 @@ def error_bars(
         "offset": 0,
         "marker": {"color": [ERROR if red else QUIET for red in loud]},
         "customdata": [[row.get("error_count", ""), row["request_count"], percent(rate)] for row, rate in points],
-        "hovertemplate": "%{x|%b %d %H:%M}<br>%{customdata[2]} · %{customdata[0]} of %{customdata[1]} requests<extra></extra>",
+        "hovertemplate": "%{x|%b %d %H:%M}<br>%{customdata[2]}: %{customdata[0]} of %{customdata[1]}<extra></extra>",
     }
     shapes, notes = _alert_marks(alerts, window)
     if slo:
         shapes.append(_across(slo))
-        notes.append(_note(window[0], slo, f"limit {percent(slo)}", "left", "bottom"))
+        notes.append(_note(1, slo, f" limit {slo * 100:.3g} %", "left", "middle") | {"xref": "paper"})
     return {
         "data": [bars],
         "layout": layout(
@@ -50,6 +53,7 @@ def error_bars(
             shapes=shapes,
             annotations=notes,
             bargap=0,
+            margin={"l": 8, "r": 66 if slo else 12, "t": 8, "b": 8},
         ),
     }
 
@@ -59,7 +63,7 @@ def _across(level: float) -> Figure:
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": line}
 
 
-def _note(x: datetime, y: float, text: str, xanchor: str, yanchor: str, yref: str = "y") -> Figure:
+def _note(x: datetime | float, y: float, text: str, xanchor: str, yanchor: str, yref: str = "y") -> Figure:
     font = {"color": ERROR, "size": 11}
     return {
         "x": x,
@@ -221,7 +225,7 @@ def _tick(value: float) -> str:
 
 
 def _legend() -> Figure:
-    return {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "font": {"size": 12}}
+    return {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top", "traceorder": "normal", "font": {"size": 12}}
 
 
 def error_alt(rows: Sequence[Row]) -> str:

@@ -13,7 +13,13 @@ from limelight_dashboard.format import UNKNOWN, compact, label, moment, percent,
 
 Row = Mapping[str, Any]
 TABS = ("Firing", "History", "Rules")
-_STATE = {"firing": "red", "pending": "orange", "recovering": "blue", "inactive": "green", "resolved": "green"}
+_STATE: dict[str, cards.Colour] = {
+    "firing": "red",
+    "pending": "orange",
+    "recovering": "blue",
+    "inactive": "green",
+    "resolved": "green",
+}
 
 
 def render() -> None:
@@ -61,7 +67,7 @@ def _alert(alert: Row) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             mark = "▲ " if state == "firing" else ""
-            st.badge(f"{mark}{label(state)}", color=_STATE.get(state, "gray"))  # pyright: ignore[reportArgumentType] (values of the table above)
+            cards.badge(f"{mark}{state}", _STATE.get(state, "gray"))
             st.markdown(f"**{label(str(alert.get('rule_name')))}**", width="content")
             st.caption(label(str(alert.get("severity") or "")), width="stretch")
             pages.link("errors", "See the failures")
@@ -130,7 +136,7 @@ def _rule_rows(rules: Sequence[Row]) -> list[dict[str, Any]]:
             "Rule": rule.get("name"),
             "On": "yes" if rule.get("enabled") else "no",
             "Severity": rule.get("severity"),
-            "Condition": f"{rule.get('signal')} {(rule.get('condition') or {}).get('op', '>')} {_value(rule, (rule.get('condition') or {}).get('threshold'))}",
+            "Condition": _condition(rule),
             "Window": seconds(rule.get("window_s")),
             "For": seconds(rule.get("for_s")),
             "At least": f"{rule.get('min_events') or 0} calls",
@@ -139,3 +145,8 @@ def _rule_rows(rules: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for rule in rules
     ]
+
+
+def _condition(rule: Row) -> str:
+    condition = rule.get("condition") or {}
+    return f"{rule.get('signal')} {condition.get('op', '>')} {_value(rule, condition.get('threshold'))}"

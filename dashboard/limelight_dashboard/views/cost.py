@@ -39,10 +39,18 @@ def render() -> None:
         {}
     ]
     _kpis(filters, total[0], before[0] if before else {})
-    group = st.segmented_control(
-        "Group by", list(GROUPS), default="request_model", required=True, key="by", bind="query-params",
-        format_func=lambda name: GROUPS[name],
-    ) or "request_model"  # fmt: skip
+    group = (
+        st.segmented_control(
+            "Group by",
+            list(GROUPS),
+            default="request_model",
+            required=True,
+            key="by",
+            bind="query-params",
+            format_func=lambda name: GROUPS[name],
+        )
+        or "request_model"
+    )
     over_time = cards.load("Cost over time", partial(client.series, filters, "cost_usd", group)) or []
     groups = cards.load("Cost by group", partial(client.series, filters, _MEASURES, group, stepped=False)) or []
     left, right = st.columns([1.1, 1])
@@ -63,8 +71,15 @@ def _kpis(filters: Filters, now: Row, before: Row) -> None:
     cached = (_number(now, "cache_read_tokens") or 0.0) / (_number(now, "input_tokens") or 1.0)
     grid = st.grid(6, min_column_width=150)
     with grid:
-        st.metric("Spend", cost(spent), delta, delta_color="inverse", border=True, height="stretch",
-                  help="Change against the window of equal length before this one.")  # fmt: skip
+        st.metric(
+            "Spend",
+            cost(spent),
+            delta,
+            delta_color="inverse",
+            border=True,
+            height="stretch",
+            help="Change against the window of equal length before this one.",
+        )
         st.metric(
             "At this rate, 30 days", cost(None if spent is None else spent / days * 30), border=True, height="stretch"
         )
@@ -81,8 +96,13 @@ def _kpis(filters: Filters, now: Row, before: Row) -> None:
             height="stretch",
         )
         st.metric("Input from cache", percent(cached), border=True, height="stretch")
-        st.metric("Unpriced calls", percent(unpriced / requests), border=True, height="stretch",
-                  help=f"{unpriced} of {requests} calls have no known price; they are missing from every sum here, not free.")  # fmt: skip
+        st.metric(
+            "Unpriced calls",
+            percent(unpriced / requests),
+            border=True,
+            height="stretch",
+            help=f"{unpriced} of {requests} calls have no known price: missing from every sum here, not free.",
+        )
 
 
 def _number(row: Row, name: str) -> float | None:
@@ -116,11 +136,13 @@ def _shares(groups: Sequence[Row], group: str) -> None:
     with cards.card("Who spends", f"{len(groups)} {GROUPS[group].lower()}{'s' if len(groups) != 1 else ''}", rows):
         right = st.column_config.TextColumn(alignment="right")
         bar = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-        cards.table(rows[:7], "cost-shares", {"Share": bar} | dict.fromkeys(("Calls", "Cost", "In", "Out"), right))
+        name = st.column_config.TextColumn(width=140)
+        widths = {GROUPS[group]: name, "Share": bar} | dict.fromkeys(("Calls", "Cost", "In", "Out"), right)
+        cards.table(rows[:7], "cost-shares", widths)
 
 
 def _dearest(filters: Filters) -> None:
-    answer = cards.load("Dearest traces", partial(client.traces, filters, order="-cost", limit=_DEAREST))
+    answer = cards.load("Dearest traces", partial(client.traces, filters, order="costliest", limit=_DEAREST))
     found = [
         row
         for row in (answer or {}).get("traces", [])

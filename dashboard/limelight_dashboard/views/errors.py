@@ -42,10 +42,18 @@ def _kpis(groups: Sequence[Row], rates: Sequence[Row]) -> None:
     failed = sum(int(row.get("error_count") or 0) for row in rates)
     grid = st.grid(4, min_column_width=150)
     with grid:
-        st.metric("Failed model calls", percent(failed / requests if requests else None), border=True,
-                  help=f"{failed} of {requests} model calls")  # fmt: skip
-        st.metric("Failed spans", compact(sum(int(group["count"]) for group in groups)), border=True,
-                  help="Of every kind: a failed call also fails the spans around it.")  # fmt: skip
+        st.metric(
+            "Failed model calls",
+            percent(failed / requests if requests else None),
+            border=True,
+            help=f"{failed} of {requests} model calls",
+        )
+        st.metric(
+            "Failed spans",
+            compact(sum(int(group["count"]) for group in groups)),
+            border=True,
+            help="Of every kind: a failed call also fails the spans around it.",
+        )
         st.metric("Error groups", compact(len(groups)), border=True)
         st.metric(
             "Most users in one group", compact(max(int(group.get("users") or 0) for group in groups)), border=True
@@ -69,7 +77,9 @@ def _table(groups: Sequence[Row]) -> None:
     with cards.card("Groups", "type, message and span; seen last on top; click one for its traces", rows):
         column = st.column_config
         widths = {
-            "Message": column.TextColumn(width="large"),
+            "Error": column.TextColumn(width=150),
+            "Message": column.TextColumn(width=250),
+            "Span": column.TextColumn(width=170),
             "Count": column.NumberColumn(width=64),
             "Users": column.NumberColumn(width=64),
         }
@@ -87,11 +97,8 @@ def _detail(group: Row) -> None:
     with cards.card(f"⨯ {label(kind)}", label(str(group.get("span_name") or ""))):
         st.code(str(group.get("message") or UNKNOWN), language=None, wrap_lines=True)
         services = ", ".join(group.get("service_names") or []) or UNKNOWN
-        st.caption(
-            label(
-                f"{group['count']} times · {group.get('users') or 0} users · {group.get('sessions') or 0} sessions · {services}"
-            )
-        )
+        who = f"users {group.get('users') or 0} · sessions {group.get('sessions') or 0}"
+        st.caption(label(f"{group['count']} times · {who} · {services}"))
         with st.container(horizontal=True):
             for trace_id in (group.get("sample_trace_ids") or [])[:5]:
                 pages.link("trace", f"`{short_id(trace_id)}`", trace_id=str(trace_id))

@@ -12,7 +12,7 @@ from limelight_dashboard import cards, client, pages, sidebar
 from limelight_dashboard.format import UNKNOWN, compact, label, moment, one_line, percent, short_id, stamp
 
 Row = Mapping[str, Any]
-_SEVERITY = {"critical": "red", "warning": "orange", "info": "blue"}
+_SEVERITY: dict[str, cards.Colour] = {"critical": "red", "warning": "orange", "info": "blue"}
 _PAGE = 20
 
 
@@ -59,8 +59,24 @@ def _kpis(flags: Sequence[Row], counts: Mapping[str, int]) -> None:
 
 
 def _shown(flag: Row) -> dict[str, Any]:
-    names = ("start_time", "code", "severity", "source", "confidence", "evidence", "span_name", "request_model", "service_name",
-             "environment", "input_preview", "output_preview", "trace_id", "span_id", "detector", "detector_version")  # fmt: skip
+    names = (
+        "start_time",
+        "code",
+        "severity",
+        "source",
+        "confidence",
+        "evidence",
+        "span_name",
+        "request_model",
+        "service_name",
+        "environment",
+        "input_preview",
+        "output_preview",
+        "trace_id",
+        "span_id",
+        "detector",
+        "detector_version",
+    )
     return {name: flag.get(name) for name in names}
 
 
@@ -68,10 +84,14 @@ def _card(flag: Row) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             severity = str(flag.get("severity") or "info")
-            colour = _SEVERITY.get(severity, "gray")
-            st.badge(label(f"{flag['code']} · {severity}"), icon=":material/flag:", color=colour)  # pyright: ignore[reportArgumentType] (values of the table above)
-            detail = [stamp(moment(flag["start_time"])) + " UTC", flag.get("span_name"), flag.get("request_model"), flag.get("service_name"),
-                      f"{flag.get('source') or 'rule'}, {percent(flag.get('confidence'))} sure"]  # fmt: skip
+            cards.badge(f"{flag['code']} · {severity}", _SEVERITY.get(severity, "gray"), ":material/flag:")
+            detail = [
+                stamp(moment(flag["start_time"])) + " UTC",
+                flag.get("span_name"),
+                flag.get("request_model"),
+                flag.get("service_name"),
+                f"{flag.get('source') or 'rule'}, {percent(flag.get('confidence'))} sure",
+            ]
             st.caption(" · ".join(label(str(part)) for part in detail if part), width="stretch")
             pages.link(
                 "trace",

@@ -79,7 +79,10 @@ def _delta(value: Any, old: Any, *, ratio: bool) -> str | None:
     now, then = float(value), float(old)
     if ratio:
         return f"{(now - then) * 100:+.2f} pp"
-    return f"{(now / then - 1) * 100:+.0f} %" if then else None
+    if not then:
+        return None
+    change = (now / then - 1) * 100
+    return f"{change:+.0f} %" if change < 1000 else "+ over 1000 %"
 
 
 def _error_card(filters: Filters, rows: Sequence[Row], alerts: Sequence[Row]) -> None:

@@ -9,7 +9,18 @@ from typing import Any
 import streamlit as st
 
 from limelight_dashboard import cards, client, pages, span_panel, trace_views
-from limelight_dashboard.format import UNKNOWN, compact, cost, label, moment, nanoseconds, percent, seconds, stamp
+from limelight_dashboard.format import (
+    UNKNOWN,
+    compact,
+    cost,
+    label,
+    moment,
+    nanoseconds,
+    one_line,
+    percent,
+    seconds,
+    stamp,
+)
 from limelight_dashboard.trace_math import Tree, critical_path, read_node, share_of
 from limelight_dashboard.views.traces import SHOWN_IDS
 
@@ -68,13 +79,13 @@ def _header(trace_id: str, tree: Tree, spans: Sequence[Row]) -> None:
     codes = sorted({str(flag.get("code")) for row in spans for flag in row.get("flags") or []})
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            st.subheader(label(root.name), anchor=False, width="content")
+            st.subheader(label(one_line(root.name, 60)), anchor=False, width="content")
             if failed:
                 st.badge(f"⨯ {failed} error{'s' if failed > 1 else ''}", color="red")
             else:
                 st.badge("ok", icon=":material/check:", color="green")
             for code in codes[:4]:
-                st.badge(label(code), icon=":material/flag:", color="orange")
+                cards.badge(code, "orange", ":material/flag:")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             _neighbours(trace_id)
     row = root.row
@@ -98,9 +109,14 @@ def _neighbours(trace_id: str) -> None:
     for text, icon, step in (("Previous", "chevron_left", -1), ("Next", "chevron_right", 1)):
         target = shown[place + step] if place >= 0 and 0 <= place + step < len(shown) else ""
         st.button(
-            text, icon=f":material/{icon}:", disabled=not target, on_click=pages.go, args=("trace",),
-            kwargs={"trace_id": target}, help=f"{text} trace of the list you came from",
-        )  # fmt: skip
+            text,
+            icon=f":material/{icon}:",
+            disabled=not target,
+            on_click=pages.go,
+            args=("trace",),
+            kwargs={"trace_id": target},
+            help=f"{text} trace of the list you came from",
+        )
 
 
 def _kpis(tree: Tree, spans: Sequence[Row], llm_share: float | None) -> None:

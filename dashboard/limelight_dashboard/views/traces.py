@@ -20,8 +20,8 @@ SHOW: dict[str, tuple[str, str, str]] = {
     # chip: (its name, its clause, its order)
     "all": ("All", "", ""),
     "errors": ("Errors", "status = error", ""),
-    "slow": ("Slowest", "", "-duration"),
-    "dear": ("Dearest", "", "-cost"),
+    "slow": ("Slowest", "", "slowest"),
+    "dear": ("Dearest", "", "costliest"),
     "flagged": ("Flagged", "flag exists", ""),
 }
 
@@ -29,18 +29,25 @@ SHOW: dict[str, tuple[str, str, str]] = {
 def render() -> None:
     """Draw the page."""
     filters = sidebar.chosen()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="top"):
         st.text_input(
-            "Search", key="q", bind="query-params", width=340, type="search",
+            "Search",
+            key="q",
+            bind="query-params",
+            width=340,
+            type="search",
             placeholder="name, text, session, user, key=value or trace id",
-        )  # fmt: skip
+        )
         show = st.segmented_control(
-            "Show", list(SHOW), default="all", required=True, key="show", bind="query-params",
+            "Show",
+            list(SHOW),
+            default="all",
+            required=True,
+            key="show",
+            bind="query-params",
             format_func=lambda option: SHOW[option][0],
-        )  # fmt: skip
-        where = st.text_input(
-            "Filter", key="where", bind="query-params", width=340, placeholder='duration_ms > 500 and output_tokens > 100'
-        )  # fmt: skip
+        )
+        where = st.text_input("Filter", key="where", bind="query-params", width=340, placeholder="duration_ms > 500")
     _, clause, order = SHOW[show or "all"]
     wanted = " and ".join(f"({part})" for part in (clause, search_clause(st.session_state["q"] or ""), where) if part)
     question = (filters.expression(wanted), order, filters.end - filters.start)
@@ -67,6 +74,11 @@ def _cursors(question: Any) -> list[str]:
     return kept[1]
 
 
+def _newer(cursors: list[str]) -> None:
+    if len(cursors) > 1:
+        cursors.pop()
+
+
 def _table(rows: Sequence[Row]) -> None:
     longest = max(row["duration_ns"] for row in rows) / 1e9
     column = st.column_config
@@ -74,21 +86,22 @@ def _table(rows: Sequence[Row]) -> None:
         [_shown(row) for row in rows],
         "traces-table",
         {
-            "Start (UTC)": column.TextColumn(width=118),
-            "Root span": column.TextColumn(width=170),
+            "Start (UTC)": column.TextColumn(width=116),
+            "Root span": column.TextColumn(width=124),
+            "Prompt": column.TextColumn(width=156),
             "Status": column.MultiselectColumn(options=["ok", "⨯ error"], color=["#159462", "#B73A39"], width=74),
             "Seconds": column.ProgressColumn(
-                "Duration", format="%.2f s", min_value=0, max_value=max(longest, 0.001), width=130
+                "Duration", format="%.2f s", min_value=0, max_value=max(longest, 0.001), width=118
             ),
-            "Spans": column.NumberColumn(width=58),
-            "Tokens": column.TextColumn(width=66, alignment="right"),
-            "Cost": column.TextColumn(width=76, alignment="right"),
-            "First token": column.TextColumn(width=84, alignment="right"),
+            "Spans": column.NumberColumn(width=54),
+            "Model": column.TextColumn(width=122),
+            "Tokens": column.TextColumn(width=62, alignment="right"),
+            "Cost": column.TextColumn(width=68, alignment="right"),
+            "TTFT": column.TextColumn(width=66, alignment="right"),
             "Flags": column.MultiselectColumn(
-                options=sorted({f for r in rows for f in _codes(r)}), color="orange", width=100
+                options=sorted({f for r in rows for f in _codes(r)}), color="orange", width=92
             ),
-            "Prompt": column.TextColumn(width="medium"),
-            "Trace": column.TextColumn(width=84),
+            "Trace": column.TextColumn(width=78),
         },
         partial(_open_picked, [row["trace_id"] for row in rows]),
     )
@@ -98,20 +111,24 @@ def _codes(row: Row) -> list[str]:
     return [str(f.get("code")) if isinstance(f, dict) else str(f) for f in row.get("flags") or []]
 
 
+def _first_of(names: Sequence[str]) -> str:
+    return (names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")) if names else UNKNOWN
+
+
 def _shown(row: Row) -> dict[str, Any]:
     tokens = row.get("total_tokens")
     return {
         "Start (UTC)": stamp(moment(row["start_time"])),
         "Root span": one_line(row.get("name") or UNKNOWN, 60),
+        "Prompt": one_line(row.get("input_preview"), 160) or UNKNOWN,
         "Status": ["⨯ error" if row.get("status") == "error" else "ok"],
         "Seconds": row["duration_ns"] / 1e9,
         "Spans": row.get("span_count"),
-        "Model": ", ".join(row.get("models") or []) or UNKNOWN,
+        "Model": _first_of(row.get("models") or []),
         "Tokens": compact(tokens),
         "Cost": cost(row.get("cost_usd")),
-        "First token": seconds(row.get("ttft_s")),
+        "TTFT": seconds(row.get("ttft_s")),
         "Flags": _codes(row),
-        "Prompt": one_line(row.get("input_preview"), 160) or UNKNOWN,
         "Trace": short_id(row["trace_id"]),
     }
 
@@ -132,10 +149,17 @@ def _footer(rows: Sequence[Row], following: str, cursors: list[str]) -> None:
             for row in rows
         }
         st.selectbox(
-            "Open a trace", list(names), index=None, key="open-trace", format_func=lambda t: names.get(t, t), width=300,
-            placeholder="Open a trace (keyboard)", label_visibility="collapsed", on_change=_open_chosen,
-        )  # fmt: skip
-        st.button("Newer", icon=":material/chevron_left:", disabled=len(cursors) < 2, on_click=cursors.pop)
+            "Open a trace",
+            list(names),
+            index=None,
+            key="open-trace",
+            format_func=lambda t: names.get(t, ""),
+            width=300,
+            placeholder="Open a trace (keyboard)",
+            label_visibility="collapsed",
+            on_change=_open_chosen,
+        )
+        st.button("Newer", icon=":material/chevron_left:", disabled=len(cursors) < 2, on_click=lambda: _newer(cursors))
         st.button(
             "Older", icon=":material/chevron_right:", disabled=not following, on_click=cursors.append, args=(following,)
         )
