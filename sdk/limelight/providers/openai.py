@@ -147,7 +147,7 @@ def _start_embedding(recorder: Recorder, resource: Any, _args: tuple[Any, ...], 
 
 
 def _raw_mode(kwargs: dict[str, Any]) -> str | None:
-    """`raw` or `stream` where the call comes through `.with_raw_response` or `.with_streaming_response`."""
+    """`true` or `raw`, or `stream`, where the call comes through `.with_raw_response` or `.with_streaming_response`."""
     headers = _given(kwargs.get("extra_headers")) or {}
     return next((str(value) for name, value in headers.items() if str(name).lower() == _RAW), None)
 
@@ -159,7 +159,7 @@ def _finish(read: Any, chunks: Any, call: Call, result: Any, kwargs: dict[str, A
         attend = follow_async if hasattr(result, "__anext__") else follow
         attend(result, result.response, call, chunks(call.records_content), hide_usage=asked)
         return
-    if raw == "raw" and not streams:
+    if raw not in {None, "stream"} and not streams:
         read(call, json.loads(result.http_response.content))
     elif raw is None and not streams:
         read(call, result)
