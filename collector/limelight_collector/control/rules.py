@@ -93,7 +93,7 @@ class Rules:
     def sync_file(self, project_id: str, rules: list[Rule], channels: list[Channel]) -> None:
         """Make the project's file-owned rules and channels exactly these.
 
-        A shipped default of the same id gives way. `Rejected` (conflict) where the API owns an id; nothing changes then.
+        A shipped default of the same id gives way; `Rejected` (conflict), with nothing changed, where the API owns it.
         """
         now = self._now_s()
         with self._database.write() as connection:
