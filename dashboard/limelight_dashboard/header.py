@@ -11,7 +11,7 @@ from limelight_dashboard import client
 from limelight_dashboard.format import age, clock, moment
 
 STALE_AFTER_S = 60
-_REFRESH_S = {"off": 0, "15 s": 15, "60 s": 60}
+_REFRESH_S = {"no refresh": 0, "15 s": 15, "60 s": 60}
 _RAN = "_ran_at"
 
 
@@ -29,7 +29,6 @@ def draw(title: str) -> None:
                 bind="query-params",
                 label_visibility="collapsed",
                 width=136,
-                format_func=lambda period: f"Refresh {period}",
                 help="How often the page looks again",
             )
     wait = _REFRESH_S[period]

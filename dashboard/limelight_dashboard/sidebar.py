@@ -55,8 +55,7 @@ def _window(now: datetime) -> tuple[datetime, datetime]:
         bind="query-params",
         width="stretch",
         wrap=False,
-        format_func=lambda option: ":material/date_range:" if option == CUSTOM_WINDOW else option,
-        help="Times are UTC. The calendar opens a window of your own.",
+        help="Times are UTC.",
     )
     if name != CUSTOM_WINDOW:
         return last(WINDOWS[name or DEFAULT_WINDOW], now)

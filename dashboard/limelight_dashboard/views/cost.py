@@ -16,12 +16,12 @@ from limelight_dashboard.format import UNKNOWN, compact, cost, moment, one_line,
 Row = Mapping[str, Any]
 _MEASURES = "request_count,cost_usd,unpriced_count,input_tokens,output_tokens,cache_read_tokens"
 GROUPS = {
-    "request_model": "Model",
-    "service_name": "Service",
-    "environment": "Environment",
-    "user_id": "User",
-    "session_id": "Session",
-    "prompt_name": "Prompt",
+    "Model": "request_model",
+    "Service": "service_name",
+    "Environment": "environment",
+    "User": "user_id",
+    "Session": "session_id",
+    "Prompt": "prompt_name",
 }
 _DEAREST = 20
 
@@ -39,25 +39,16 @@ def render() -> None:
         {}
     ]
     _kpis(filters, total[0], before[0] if before else {})
-    group = (
-        st.segmented_control(
-            "Group by",
-            list(GROUPS),
-            default="request_model",
-            required=True,
-            key="by",
-            bind="query-params",
-            format_func=lambda name: GROUPS[name],
-        )
-        or "request_model"
-    )
+    by = st.segmented_control("Group by", list(GROUPS), default="Model", required=True, key="by", bind="query-params")
+    title = by or "Model"
+    group = GROUPS[title]
     over_time = cards.load("Cost over time", partial(client.series, filters, "cost_usd", group)) or []
     groups = cards.load("Cost by group", partial(client.series, filters, _MEASURES, group, stepped=False)) or []
     left, right = st.columns([1.1, 1])
     with left:
-        _over_time(filters, over_time, group)
+        _over_time(filters, over_time, title)
     with right:
-        _shares(groups, group)
+        _shares(groups, title)
     _dearest(filters)
 
 
@@ -109,9 +100,10 @@ def _number(row: Row, name: str) -> float | None:
     return None if row.get(name) is None else float(row[name])
 
 
-def _over_time(filters: Filters, rows: Sequence[Row], group: str) -> None:
+def _over_time(filters: Filters, rows: Sequence[Row], title: str) -> None:
+    group = GROUPS[title]
     order = timeseries.totals(rows, group, "cost_usd")
-    with cards.card(f"Cost by {GROUPS[group].lower()}", "", rows):
+    with cards.card(f"Cost by {title.lower()}", "", rows):
         if not any(value for _, value in order):
             cards.empty("No call of this window has a known price.", widen=False)
             return
@@ -119,12 +111,13 @@ def _over_time(filters: Filters, rows: Sequence[Row], group: str) -> None:
         cards.chart(figure, "cost-chart", f"Most was spent on {order[0][0]}: {cost(order[0][1])}.")
 
 
-def _shares(groups: Sequence[Row], group: str) -> None:
+def _shares(groups: Sequence[Row], title: str) -> None:
+    group = GROUPS[title]
     total = sum(_number(row, "cost_usd") or 0.0 for row in groups)
     ranked = sorted(groups, key=lambda row: (-(_number(row, "cost_usd") or 0.0), -int(row.get("request_count") or 0)))
     rows = [
         {
-            GROUPS[group]: one_line(str(row.get(group) or UNKNOWN), 60),
+            title: one_line(str(row.get(group) or UNKNOWN), 60),
             "Calls": compact(row.get("request_count")),
             "Cost": "unpriced" if row.get("unpriced_count") == row.get("request_count") else cost(row.get("cost_usd")),
             "Share": (_number(row, "cost_usd") or 0.0) / total if total else 0.0,
@@ -133,11 +126,11 @@ def _shares(groups: Sequence[Row], group: str) -> None:
         }
         for row in ranked[:100]
     ]
-    with cards.card("Who spends", f"{len(groups)} {GROUPS[group].lower()}{'s' if len(groups) != 1 else ''}", rows):
+    with cards.card("Who spends", f"{len(groups)} {title.lower()}{'s' if len(groups) != 1 else ''}", rows):
         right = st.column_config.TextColumn(alignment="right")
         bar = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
         name = st.column_config.TextColumn(width=140)
-        widths = {GROUPS[group]: name, "Share": bar} | dict.fromkeys(("Calls", "Cost", "In", "Out"), right)
+        widths = {title: name, "Share": bar} | dict.fromkeys(("Calls", "Cost", "In", "Out"), right)
         cards.table(rows[:7], "cost-shares", widths)
 
 

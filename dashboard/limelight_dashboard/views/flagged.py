@@ -27,9 +27,7 @@ def render() -> None:
         return
     counts = _counts(flags)
     _kpis(flags, counts)
-    code = st.pills(
-        "Code", list(counts), key="code", bind="query-params", format_func=lambda name: f"{label(name)} {counts[name]}"
-    )
+    code = st.selectbox("Code", ["", *counts], key="code", bind="query-params", width=260, format_func=_code_name)
     shown = [flag for flag in flags if not code or flag.get("code") == code]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{len(shown)} flagged answers, newest first", width="content")
@@ -39,6 +37,10 @@ def render() -> None:
     start = (min(page, pages_needed) - 1) * _PAGE
     for flag in shown[start : start + _PAGE]:
         _card(flag)
+
+
+def _code_name(code: str) -> str:
+    return code or "All codes"
 
 
 def _counts(flags: Sequence[Row]) -> dict[str, int]:

@@ -102,7 +102,7 @@ def _error_card(filters: Filters, rows: Sequence[Row], alerts: Sequence[Row]) ->
     figure = timeseries.error_bars(rows, window, filters.step_s, limit, int(rule.get("min_events") or 0), marks)
     with cards.card("Error rate", "drag a window to see its failures", rows):
         cards.chart(
-            figure, "errors-over-time", timeseries.error_alt(rows), partial(_open_window, "errors-over-time", "errors")
+            figure, "errors-over-time", timeseries.error_alt(rows), partial(_open_window, "errors-over-time", "Errors")
         )
         for alert in [a for a in alerts if a.get("state") == "firing"][:3]:
             pages.link("alerts", f"▲ {label(str(alert['rule_name']))} is firing")
@@ -127,7 +127,7 @@ def _cost_card(filters: Filters, rows: Sequence[Row]) -> None:
         figure = timeseries.stacked_sums(
             rows, "request_model", "cost_usd", (filters.start, filters.end), filters.step_s
         )
-        cards.chart(figure, "cost-over-time", alt, partial(_open_window, "cost-over-time", "all"))
+        cards.chart(figure, "cost-over-time", alt, partial(_open_window, "cost-over-time", "Dearest"))
 
 
 def _latency_card(filters: Filters, rows: Sequence[Row]) -> None:
@@ -141,4 +141,4 @@ def _latency_card(filters: Filters, rows: Sequence[Row]) -> None:
         figure = timeseries.percentile_lines(
             rows, "request_model", "latency_p95", (filters.start, filters.end), filters.step_s
         )
-        cards.chart(figure, "latency-over-time", alt, partial(_open_window, "latency-over-time", "slow"))
+        cards.chart(figure, "latency-over-time", alt, partial(_open_window, "latency-over-time", "Slowest"))

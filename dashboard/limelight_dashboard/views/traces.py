@@ -16,13 +16,13 @@ Row = Mapping[str, Any]
 _LIMIT = 100
 SHOWN_IDS = "_trace_ids"
 _CURSORS = "_trace_cursors"
-SHOW: dict[str, tuple[str, str, str]] = {
-    # chip: (its name, its clause, its order)
-    "all": ("All", "", ""),
-    "errors": ("Errors", "status = error", ""),
-    "slow": ("Slowest", "", "slowest"),
-    "dear": ("Dearest", "", "costliest"),
-    "flagged": ("Flagged", "flag exists", ""),
+SHOW: dict[str, tuple[str, str]] = {
+    # chip, as shown and as the address says it: (its clause, its order)
+    "All": ("", ""),
+    "Errors": ("status = error", ""),
+    "Slowest": ("", "slowest"),
+    "Dearest": ("", "costliest"),
+    "Flagged": ("flag exists", ""),
 }
 
 
@@ -41,14 +41,13 @@ def render() -> None:
         show = st.segmented_control(
             "Show",
             list(SHOW),
-            default="all",
+            default="All",
             required=True,
             key="show",
             bind="query-params",
-            format_func=lambda option: SHOW[option][0],
         )
         where = st.text_input("Filter", key="where", bind="query-params", width=340, placeholder="duration_ms > 500")
-    _, clause, order = SHOW[show or "all"]
+    clause, order = SHOW[show or "All"]
     wanted = " and ".join(f"({part})" for part in (clause, search_clause(st.session_state["q"] or ""), where) if part)
     question = (filters.expression(wanted), order, filters.end - filters.start)
     cursors = _cursors(question)
