@@ -25,6 +25,7 @@ TRUNCATED = "…[truncated]"
 """End of a value that was cut."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=str).decode
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -47,7 +48,7 @@ def read_attributes(pairs: Iterable[KeyValue]) -> Attributes:
             dropped += 1
             continue
         value = value_of(pair.value)
-        text = encode_basestring(value) if isinstance(value, str) else dumps(value)
+        text = dumps(value)
         room = min(MAX_VALUE_CHARS, MAX_SPAN_CHARS - size)
         if len(text) > room:
             dropped += 1
@@ -87,7 +88,10 @@ _NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 def dumps(value: Any) -> str:
     """Compact JSON text, not escaped to ASCII."""
-    return _encode(value)
+    kind = type(value)
+    if kind is str:  # the two common kinds, four times faster than through the encoder
+        return encode_basestring(value)
+    return str(value) if kind is int else _encode(value)
 
 
 def loads(text: str) -> Any:
@@ -95,7 +99,7 @@ def loads(text: str) -> Any:
     if not text or text[0] not in '[{"-0123456789tfn \n\r\t':
         return None
     try:
-        value = json.loads(text, parse_constant=str)
+        value = _decode(text)
         if _SURROGATE_ESCAPE.search(text):  # legal in JSON, but no UTF-8: the store could not take it
             value = json.loads(_encode(value).encode("utf-8", "replace"))
     except (ValueError, RecursionError):

@@ -30,6 +30,7 @@ Request = ExportTraceServiceRequest | ExportLogsServiceRequest | ExportMetricsSe
 MAX_VALUE_DEPTH = 24
 """Levels of arrays and maps inside one attribute."""
 
+_NESTING = frozenset({"array_value", "kvlist_value"})
 _NO_ID = (b"", bytes(16), bytes(8))
 _REQUESTS: dict[Signal, type[Request]] = {
     "traces": ExportTraceServiceRequest,
@@ -145,15 +146,15 @@ def _count_points(request: ExportMetricsServiceRequest) -> int:
 
 def _check_depth(attributes: Iterable[KeyValue]) -> None:
     """`Rejected` where a value nests deeper than `MAX_VALUE_DEPTH`; a stack of its own, so depth costs no recursion."""
-    pending: list[tuple[AnyValue, int]] = [
-        (kv.value, 1) for kv in attributes if kv.value.HasField("array_value") or kv.value.HasField("kvlist_value")
-    ]
+    pending = [(kv.value, 1) for kv in attributes if kv.value.WhichOneof("value") in _NESTING]
     while pending:
         value, depth = pending.pop()
         if depth > MAX_VALUE_DEPTH:
             raise Rejected("bad_request", f"an attribute nests deeper than {MAX_VALUE_DEPTH} levels")
-        kind = value.WhichOneof("value")
-        if kind == "array_value":
-            pending.extend((inner, depth + 1) for inner in value.array_value.values)
-        elif kind == "kvlist_value":
-            pending.extend((kv.value, depth + 1) for kv in value.kvlist_value.values)
+        pending += [(inner, depth + 1) for inner in _inner(value) if inner.WhichOneof("value") in _NESTING]
+
+
+def _inner(value: AnyValue) -> list[AnyValue]:
+    if value.HasField("array_value"):
+        return list(value.array_value.values)
+    return [kv.value for kv in value.kvlist_value.values]

@@ -183,7 +183,7 @@ def _fold(reason: str) -> str:
 # -- content -----------------------------------------------------------------------------------------------------------
 def _content(row: Row, attributes: dict[str, Any]) -> None:
     """Messages, texts, tools and retrieval; JSON text in the columns that hold JSON."""
-    found = {column: _first(attributes, keys) for column, keys in dialects.CONTENT.items()}
+    found = _sources(attributes)
     given = messages.read_messages(found["input_messages"], "user")
     answer = messages.read_messages(found["output_messages"], "assistant")
     instructions = messages.read_instructions(found["system_instructions"])
@@ -221,8 +221,13 @@ def _documents(documents: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _first(attributes: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((attributes[key] for key in keys if attributes.get(key) not in (None, "")), None)
+def _sources(attributes: dict[str, Any]) -> Row:
+    """The best source of each kind of content, as sent; None where there is none."""
+    found: Row = dict.fromkeys(dialects.CONTENT)
+    for column in {column for key in attributes.keys() & _CONTENT_BY_KEY.keys() for column, _ in _CONTENT_BY_KEY[key]}:
+        values = (attributes.get(key) for key in dialects.CONTENT[column])
+        found[column] = next((value for value in values if value not in (None, "")), None)
+    return found
 
 
 def _as_text(value: Any) -> str:
@@ -346,12 +351,14 @@ def _score(values: dict[str, Any], project_id: str, trace_id: bytes, span_id: by
 _CONVERT = {column: converter(column) for column in dialects.ALIASES}
 
 
-def _by_key() -> dict[str, list[tuple[str, int]]]:
-    table: dict[str, list[tuple[str, int]]] = {}
-    for column, keys in dialects.ALIASES.items():
+def _by_key(table: dict[str, tuple[str, ...]]) -> dict[str, list[tuple[str, int]]]:
+    """Column and rank of each source: a span has fewer attributes than the tables have names."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for column, keys in table.items():
         for rank, key in enumerate(keys):
-            table.setdefault(key, []).append((column, rank))
-    return table
+            found.setdefault(key, []).append((column, rank))
+    return found
 
 
-_BY_KEY = _by_key()
+_BY_KEY = _by_key(dialects.ALIASES)
+_CONTENT_BY_KEY = _by_key(dialects.CONTENT)
