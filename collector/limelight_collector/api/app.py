@@ -7,7 +7,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from limelight.version import __version__
-from limelight_collector.api import problems, questions, scores, spans, status, traces
+from limelight_collector.api import alerts, keys, prices, problems, questions, scores, spans, status, traces
 from limelight_collector.api.access import Scope
 from limelight_collector.services import Services
 
@@ -21,7 +21,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     problems.install(app)
     app.include_router(status.public)
-    for module in (traces, spans, questions, scores, status):
+    for module in (traces, spans, questions, scores, status, alerts, prices, keys):
         app.include_router(module.router, prefix="/api/v1")
     refuse_undeclared(app)
     return app
