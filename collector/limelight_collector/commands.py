@@ -155,7 +155,7 @@ def _watch_parent(flags: Flags) -> None:
         return
 
     def wait_for_eof() -> None:
-        while sys.stdin.buffer.read(4096):
+        while os.read(sys.stdin.fileno(), 4096):  # unbuffered: a buffer's lock would hang the exit
             pass
         import signal
 

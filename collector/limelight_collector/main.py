@@ -10,11 +10,13 @@ import contextlib
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from limelight_collector.auth import DEFAULT_PROJECT, SCOPES, Principal, authenticate, find_bootstrap_key
@@ -22,6 +24,8 @@ from limelight_collector.errors import StartupRefused
 from limelight_collector.lock import DataDirLock
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from limelight_collector.control import Control
     from limelight_collector.services import Services
     from limelight_collector.settings import Settings
@@ -51,11 +55,15 @@ class Collector:
     def run(self) -> int:
         """Open everything, serve, close everything."""
         settings = self.settings
+        from limelight_collector.alerts.file import load_rules_file
+
         configure_logging(settings.log_level)
         _require_keys_off_loopback(settings)
         http_socket = _bind(settings.host, settings.http_port, "--http-port")
         settings.http_port = http_socket.getsockname()[1]
         self.require_free_port("--grpc-port", settings.grpc_port)
+        if settings.rules_file is not None:
+            load_rules_file(settings.rules_file, settings.webhook_allowed_hosts)
         with ExitStack() as stack:
             stack.enter_context(http_socket)
             services = self._open(stack)
@@ -118,11 +126,30 @@ class Collector:
             h11_max_incomplete_event_size=64 * 1024,
         )
         server = uvicorn.Server(config)
+        with contextlib.suppress(KeyboardInterrupt), self._signals(server):
+            server.run(sockets=[http_socket])
+        self._closing = True
+        grpc_server.stop(GRACE_S).wait()
+
+    @contextlib.contextmanager
+    def _signals(self, server: uvicorn.Server) -> Iterator[None]:
+        """SIGTERM and Ctrl-C stop `server`, a second one at once.
+
+        uvicorn's own handling sends the signal again after its shutdown, which would end this process before the spool
+        and the store are closed.
+        """
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._closing = True
+            server.handle_exit(number, frame)
+
+        server.capture_signals = contextlib.nullcontext
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises Ctrl-C after its shutdown
-                server.run(sockets=[http_socket])
+            yield
         finally:
-            grpc_server.stop(GRACE_S).wait()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Any) -> AsyncIterator[None]:
@@ -131,7 +158,6 @@ class Collector:
         for action in self._on_ready:
             action()
         yield
-        self._closing = True
 
 
 def migrate_all(settings: Settings, *, dry_run: bool) -> list[str]:

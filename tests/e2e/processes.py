@@ -60,15 +60,20 @@ class Collector:
     def kill(self) -> None:
         """kill -9."""
         assert self.process is not None
+        assert self.process.stdin is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self.process.stdin.close()
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
+        assert self.process.stdin is not None
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(timeout=30)
+        code = self.process.wait(timeout=30)
+        self.process.stdin.close()
+        return code
 
     def get(self, path: str, **params: Any) -> Any:
         answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=30)

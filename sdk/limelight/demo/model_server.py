@@ -222,7 +222,7 @@ def main() -> None:
 
 
 def _exit_at_eof() -> None:
-    while sys.stdin.buffer.read(4096):
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     os._exit(0)
 
