@@ -312,10 +312,11 @@ class Spool:
         connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:
             for pragma in (
-                "auto_vacuum = INCREMENTAL",  # takes effect where the file is created
+                "page_size = 8192",  # this and the next line take effect where the file is created
+                "auto_vacuum = INCREMENTAL",
                 "journal_mode = WAL",
                 "synchronous = FULL",
-                "wal_autocheckpoint = 4000",
+                "wal_autocheckpoint = 1000",
                 "journal_size_limit = 67108864",
             ):
                 connection.execute(f"PRAGMA {pragma}")

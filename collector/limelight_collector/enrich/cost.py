@@ -6,13 +6,16 @@ cache reads and writes, output includes reasoning), which is also how genai-pric
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from limelight_collector.convert import to_usd
+from limelight_collector.convert import as_usd, to_usd
+
+log = logging.getLogger("limelight.cost")
 
 Row = dict[str, Any]
 
@@ -61,7 +64,7 @@ class Prices:
     def for_project(self, project_id: str) -> Callable[[Row], None]:
         """A function that sets a row's cost columns."""
         listed = self._overrides(project_id) if self._overrides else []
-        own = {(price.provider, price.model): price for price in listed}
+        own = {(price.provider, price.model): price for price in listed if _is_usable(price)}
 
         def price(row: Row) -> None:
             self._price(row, own)
@@ -205,6 +208,16 @@ def _library() -> Any:
     import genai_prices  # loaded on first use: it takes 0.7 s
 
     return genai_prices
+
+
+def _is_usable(price: PriceOverride) -> bool:
+    """Whether its amounts are numbers: one that is not must not cost the spans that it was meant for."""
+    read = price.cache_read_per_million_usd
+    amounts = [price.input_per_million_usd, price.output_per_million_usd, *([] if read is None else [read])]
+    usable = all(as_usd(amount) is not None for amount in amounts)
+    if not usable:
+        log.warning("price override ignored", extra={"fields": {"model": price.model}})
+    return usable
 
 
 def _overridden(row: Row, price: PriceOverride) -> Decimal:

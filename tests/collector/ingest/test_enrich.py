@@ -90,6 +90,7 @@ def test_nothing_to_price_has_no_state() -> None:
 def test_a_projects_own_prices_come_first() -> None:
     book = {
         "p": [PriceOverride("openai", "gpt-4o-mini", "1", "2", "0.5"), PriceOverride("", "house-model", "10", "0")],
+        "other": [PriceOverride("openai", "gpt-4o-mini", "a lot", "2")],
     }
     prices = Prices(lambda project: book.get(project, []))
     assert priced(prices, cache_read_tokens=100)["cost_usd"] == Decimal("0.00016")
