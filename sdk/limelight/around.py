@@ -33,6 +33,12 @@ class Operation:
     """Keyword arguments to send instead, or None."""
 
 
+def _on() -> bool:
+    with quiet("asking whether the SDK runs"):
+        return calls.installed() is not None
+    return False
+
+
 def _begin(operation: Operation, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     with quiet("reading a request"):
         recorder = calls.active()
@@ -73,8 +79,6 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
 
     @functools.wraps(original)
     def observed(owner: Any, *args: Any, **kwargs: Any) -> Any:
-        if calls.installed() is None:
-            return original(owner, *args, **kwargs)
         call = _begin(operation, owner, args, kwargs)
         if call is None:
             return original(owner, *args, **kwargs)
@@ -100,7 +104,7 @@ def _wrap_async(original: Callable[..., Awaitable[Any]], operation: Operation) -
     @functools.wraps(original)
     def started(owner: Any, *args: Any, **kwargs: Any) -> Any:
         """Arguments are checked at the call, as the original does; the rest happens when it is awaited."""
-        if calls.installed() is None:
+        if not _on():
             return original(owner, *args, **kwargs)
         amended = _amended(operation, owner, kwargs)
         awaitable = original(owner, *args, **(kwargs if amended is None else amended))

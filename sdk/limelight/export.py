@@ -134,7 +134,7 @@ class Exporter:
             return done and self._finished >= target and sum(self.counts.lost.values()) == lost
 
     def close(self, timeout_s: float) -> bool:
-        """Take no more items, send what is queued, and stop; gives up after `timeout_s` seconds."""
+        """Take no more items, send what is queued, and stop; False where that took too long or anything was ever lost."""
         with self._condition:
             if self._close_by is None:
                 self._close_by = time.monotonic() + timeout_s
@@ -142,7 +142,7 @@ class Exporter:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
-        return not self._queue and sum(self.counts.lost.values()) == 0
+        return self._finished == self._accepted and not self.counts.lost
 
     def _paused(self) -> bool:
         return time.monotonic() < self._paused_until

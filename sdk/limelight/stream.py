@@ -76,6 +76,12 @@ class _Followed:
         if self._watch is not None and not self._stepping:
             self._watch.end()
 
+    def _hides(self, chunk: Any) -> bool:
+        """Whether a chunk is there only because we asked for usage: it has usage and no choices."""
+        with quiet("looking for the usage chunk"):
+            return self._hide_usage and not chunk.choices and chunk.usage is not None
+        return False
+
     def _over(self, error: BaseException | None) -> None:
         with quiet("ending a stream"):
             if self._watch is not None:
@@ -83,12 +89,6 @@ class _Followed:
                     self._watch.end()
                 else:
                     self._watch.fail(error)
-
-
-# The chunk that a stream ends with because we asked for usage; a lambda, so that it belongs to the step that uses it.
-_USAGE_ONLY: Callable[[Any], bool] = lambda chunk: (  # noqa: E731
-    getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None
-)
 
 
 class Steps(_Followed):
@@ -113,7 +113,7 @@ class Steps(_Followed):
             if self._watch is not None:
                 with quiet("reading a chunk"):
                     self._watch.chunk(chunk)
-            if not (self._hide_usage and _USAGE_ONLY(chunk)):
+            if not self._hides(chunk):
                 return chunk
 
 
@@ -139,7 +139,7 @@ class AsyncSteps(_Followed):
             if self._watch is not None:
                 with quiet("reading a chunk"):
                     self._watch.chunk(chunk)
-            if not (self._hide_usage and _USAGE_ONLY(chunk)):
+            if not self._hides(chunk):
                 return chunk
 
 
