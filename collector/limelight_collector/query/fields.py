@@ -32,7 +32,6 @@ class Field:
     groupable: bool = False
 
 
-_ZERO = {"FixedString(16)": "0" * 32, "FixedString(8)": "0" * 16}
 # `parts` of all messages, their text joined by line breaks: what a person would call the prompt or the answer.
 _TEXT_OF_MESSAGES = (
     "arrayStringConcat(arrayFilter(t -> t != '', arrayMap(part -> JSONExtractString(part, 'content'), "
@@ -52,7 +51,8 @@ def _of_column(column: Column) -> Field:
     name = column.name
     match column.json:
         case "hex":
-            return Field(name, "hex", name, f"{name} != unhex('{_ZERO[column.type]}')")
+            width = int(column.type[len("FixedString(") : -1])
+            return Field(name, "hex", name, f"{name} != toFixedString('', {width:d})")
         case "time":
             return Field(name, "time", f"toUnixTimestamp64Nano({name})", "")
         case "int" | "float" | "decimal" | "bool":

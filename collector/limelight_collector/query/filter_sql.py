@@ -12,6 +12,7 @@ from typing import Any
 
 from limelight_collector.query.fields import FIELDS, MAPS, Field, attribute_text
 from limelight_collector.query.filter import And, Compare, Entry, Exists, FilterError, Name, Node, Not, Or, Value
+from limelight_collector.query.ids import binary
 
 _ORDERED = frozenset({"=", "<", "<=", ">", ">=", "in"})
 _OPERATORS: dict[str, frozenset[str]] = {
@@ -108,7 +109,8 @@ class Sql:
             case "text" | "list" | "flag":
                 return self.bind("String", _require_text(field, value, position))
             case "hex":
-                return f"unhex({self.bind('String', _require_hex(field, value, position))})"
+                digits = _require_hex(field, value, position)
+                return binary(self.bind("String", digits), len(digits) // 2)
             case "bool":
                 if not isinstance(value, bool):
                     raise FilterError(f"{field.name} is true or false", position)

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from limelight_collector.errors import Rejected
-from limelight_collector.query.attached import ids
 from limelight_collector.query.filter_sql import Sql
+from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
 from limelight_collector.query.preview import input_preview, output_preview
 from limelight_collector.query.span_json import time_text
 from limelight_collector.query.window import BOUND, Window
@@ -50,10 +50,9 @@ def _spans(store: Store, project_id: str, flags: list[dict[str, Any]]) -> dict[t
     rows = store.query(
         "SELECT trace_id, span_id, name, request_model, service_name, environment, input_messages, input_text, "
         f"output_messages, output_text FROM spans FINAL PREWHERE {BOUND} "
-        "AND trace_id IN (SELECT unhex(arrayJoin({traces:Array(String)}))) "
-        "AND span_id IN (SELECT unhex(arrayJoin({spans:Array(String)})))",
+        f"AND {IN_TRACES} AND {IN_SPANS}",
         Window(project_id, min(starts), max(starts) + 1).parameters
-        | {"traces": ids({row["trace_id"] for row in flags}), "spans": ids({row["span_id"] for row in flags})},
+        | {"traces": hexes(row["trace_id"] for row in flags), "spans": hexes(row["span_id"] for row in flags)},
     )
     return {(row["trace_id"], row["span_id"]): row for row in rows.dicts()}
 

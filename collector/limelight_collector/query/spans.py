@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from limelight_collector.errors import Rejected
-from limelight_collector.query.attached import WHOLE_TRACE, Key, flags_of, ids, scores_of
+from limelight_collector.query.attached import WHOLE_TRACE, Key, flags_of, scores_of
 from limelight_collector.query.filter_sql import Sql
+from limelight_collector.query.ids import IN_SPANS, IN_TRACES, SPAN_BYTES, TRACE_BYTES, binary, hexes
 from limelight_collector.query.span_json import SELECTED, span_object
 from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
@@ -18,7 +19,8 @@ Position = tuple[int, bytes, bytes]
 """Where a span stands in the list: (start in nanoseconds, trace id, span id)."""
 
 _CURSOR = re.compile(r"(\d{1,19})-([0-9a-f]{32})-([0-9a-f]{16})", re.ASCII)
-_AFTER = "(fromUnixTimestamp64Nano({c0:Int64}), unhex({c1:String}), unhex({c2:String}))"
+_TRACE, _SPAN = binary("{c1:String}", TRACE_BYTES), binary("{c2:String}", SPAN_BYTES)
+_AFTER = f"(fromUnixTimestamp64Nano({{c0:Int64}}), {_TRACE}, {_SPAN})"
 _FIRST_SLICE_NS = 60 * 10**9
 
 
@@ -41,10 +43,8 @@ def load_spans(store: Store, project_id: str, positions: list[Position]) -> list
     window = Window(project_id, min(starts), max(starts) + 1)
     rows = store.query(
         # The ids are part of the key, so PREWHERE is right before FINAL too; it spares reading the content of others.
-        f"SELECT {SELECTED} FROM spans FINAL PREWHERE {BOUND} "
-        "AND trace_id IN (SELECT unhex(arrayJoin({traces:Array(String)}))) "
-        "AND span_id IN (SELECT unhex(arrayJoin({spans:Array(String)})))",
-        window.parameters | {"traces": ids({p[1] for p in positions}), "spans": ids({p[2] for p in positions})},
+        f"SELECT {SELECTED} FROM spans FINAL PREWHERE {BOUND} AND {IN_TRACES} AND {IN_SPANS}",
+        window.parameters | {"traces": hexes(p[1] for p in positions), "spans": hexes(p[2] for p in positions)},
     )
     wanted = {(row["start_time"], row["trace_id"], row["span_id"]): row for row in rows.dicts()}
     return objects(store, window, [wanted[position] for position in positions if position in wanted])

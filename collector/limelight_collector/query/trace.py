@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from limelight_collector.query.ids import IN_TRACES, TRACE_ID, hexes
 from limelight_collector.query.span_json import SELECTED
 from limelight_collector.query.spans import objects
 from limelight_collector.query.window import BOUND, Window
@@ -14,8 +15,8 @@ def trace_window(store: Store, project_id: str, trace_ids: list[bytes]) -> Windo
     """The stretch of time these traces' spans start in, or None where none is stored."""
     rows = store.query(
         "SELECT count(), min(min_start), max(max_start) FROM trace_times WHERE project_id = {project_id:String} "
-        "AND trace_id IN (SELECT unhex(arrayJoin({traces:Array(String)})))",
-        {"project_id": project_id, "traces": [trace_id.hex() for trace_id in trace_ids]},
+        f"AND {IN_TRACES}",
+        {"project_id": project_id, "traces": hexes(trace_ids)},
     )
     count, first, last = rows.rows[0]
     return Window(project_id, first, last + 1) if count else None
@@ -27,8 +28,7 @@ def find_trace(store: Store, project_id: str, trace_id: bytes) -> list[dict[str,
     if window is None:
         return []
     rows = store.query(
-        f"SELECT {SELECTED} FROM spans FINAL PREWHERE {BOUND} AND trace_id = unhex({{trace_id:String}}) "
-        "ORDER BY start_time, span_id",
+        f"SELECT {SELECTED} FROM spans FINAL PREWHERE {BOUND} AND trace_id = {TRACE_ID} ORDER BY start_time, span_id",
         window.parameters | {"trace_id": trace_id.hex()},
     )
     return objects(store, window, rows.dicts())

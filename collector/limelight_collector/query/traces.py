@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from limelight_collector.errors import Rejected
-from limelight_collector.query.attached import ids
+from limelight_collector.query.ids import IN_SPANS, IN_TRACES, NO_SPAN, TRACE_BYTES, binary, hexes
 from limelight_collector.query.preview import input_preview, output_preview
 from limelight_collector.query.series import REQUESTS
 from limelight_collector.query.span_json import decimal_text, number, time_text
@@ -30,9 +30,8 @@ ORDERS = ("newest", *_KEYS)
 """Orders of the list: by start, duration or cost."""
 
 _CURSOR = re.compile(r"(-?\d{1,19})\.([0-9a-f]{32})", re.ASCII)
-_ZERO_SPAN = "unhex('0000000000000000')"
-_ROOT_FIRST = f"(parent_span_id != {_ZERO_SPAN}, start_time, span_id)"
-_ROOT_THEN_LAST = f"(parent_span_id != {_ZERO_SPAN}, -{_START}, span_id)"
+_ROOT_FIRST = f"(parent_span_id != {NO_SPAN}, start_time, span_id)"
+_ROOT_THEN_LAST = f"(parent_span_id != {NO_SPAN}, -{_START}, span_id)"
 _SUMMARY = f"""
     argMin(name, {_ROOT_FIRST}) AS root_name, argMin(span_id, {_ROOT_FIRST}) AS root_span_id,
     argMin(service_name, {_ROOT_FIRST}) AS root_service, argMin(environment, {_ROOT_FIRST}) AS root_environment,
@@ -69,15 +68,15 @@ def summaries(store: Store, project_id: str, trace_ids: list[bytes]) -> list[dic
     window = trace_window(store, project_id, trace_ids) if trace_ids else None
     if window is None:
         return []
-    parameters = window.parameters | {"traces": ids(set(trace_ids))}
-    of_traces = f"FINAL PREWHERE {BOUND} AND trace_id IN (SELECT unhex(arrayJoin({{traces:Array(String)}})))"
+    parameters = window.parameters | {"traces": hexes(trace_ids)}
+    of_traces = f"FINAL PREWHERE {BOUND} AND {IN_TRACES}"
     rows = store.query(f"SELECT trace_id, {_SUMMARY} FROM spans {of_traces} GROUP BY trace_id", parameters).dicts()
     by_id = {row["trace_id"]: row for row in rows}
     shown = {row[name] for row in rows for name in ("input_span", "output_span")}
     content = store.query(
         "SELECT trace_id, span_id, input_messages, input_text, output_messages, output_text FROM spans "
-        f"{of_traces} AND span_id IN (SELECT unhex(arrayJoin({{spans:Array(String)}})))",
-        parameters | {"spans": ids(shown)},
+        f"{of_traces} AND {IN_SPANS}",
+        parameters | {"spans": hexes(shown)},
     )
     texts = {(row["trace_id"], row["span_id"]): row for row in content.dicts()}
     codes: dict[bytes, list[str]] = defaultdict(list)
@@ -170,7 +169,8 @@ def _by_key(
 def _after(after: Position | None) -> tuple[str, dict[str, Any]]:
     if after is None:
         return "1", {}
-    return "(key, trace_id) < ({c0:Int64}, unhex({c1:String}))", {"c0": after[0], "c1": after[1].hex()}
+    bound = f"(key, trace_id) < ({{c0:Int64}}, {binary('{c1:String}', TRACE_BYTES)})"
+    return bound, {"c0": after[0], "c1": after[1].hex()}
 
 
 def _cursor(position: Position) -> str:
