@@ -188,10 +188,12 @@ def _one(agent: SupportAgent, turn: Turn, pause_s: float) -> str:
 
 def _progress(title: str, results: Iterable[str], total: int) -> Iterator[str]:
     for done, result in enumerate(results, 1):
+        yield result
+        if done < total and not sys.stdout.isatty():
+            continue
         bar = "█" * (30 * done // total)
         end = "\n" if done == total else ""
         print(f"\r  {title:<10} {bar:<30} {done}/{total}", end=end, flush=True)
-        yield result
 
 
 def _server_counts(backend: Backend) -> dict[str, int]:
