@@ -47,7 +47,7 @@ class Rows:
 def accept(
     services: Services, principal: Principal, signal: decode.Signal, payload: bytes, encoding: decode.Encoding
 ) -> Accepted:
-    """Validate one inflated request and queue what can be stored; raises `Rejected` or `Unavailable`."""
+    """Validate an inflated request, queue what can be stored; raises `Rejected`, fails `durable` with `Unavailable`."""
     valid = decode.validate(payload, encoding, signal)
     durable = None
     if valid.spans:

@@ -136,8 +136,17 @@ class Spool:
     def append(self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int) -> Future[bool]:
         """Queue one validated request; resolves after the sync: True stored, False known already (a client's retry).
 
-        Raises, or fails the future with, `Unavailable`: over the byte budget, disk nearly full, commit failed, stop.
+        The future fails with `Unavailable`: over the byte budget, disk nearly full, commit failed, stopping.
         """
+        try:
+            future = self._append(project_id, signal, payload, received_ns, spans)
+        except Unavailable as error:
+            future = Future[bool]()
+            future.set_exception(error)
+        future.add_done_callback(lambda done: metrics.ENQUEUE_FAILED_SPANS.inc(spans if done.exception() else 0))
+        return future
+
+    def _append(self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int) -> Future[bool]:
         digest = _digest(project_id, signal, payload)
         packed: bytes = isal_zlib.compress(payload, 1)
         self._require_room(len(packed))

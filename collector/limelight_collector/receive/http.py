@@ -128,7 +128,8 @@ class OtlpApp:
             raise Rejected("method", f"{scope['path']} takes POST")
         loop = asyncio.get_running_loop()
         authorization = _header(scope, b"authorization")
-        principal = await loop.run_in_executor(self._pool, self._services.authenticate, authorization)
+        asked = asyncio.wrap_future(self._pool.submit(self._services.authenticate, authorization))
+        principal: Principal = await self._within(asked, loop.time() + self._answer_timeout_s)
         principal.require("ingest")
         if media_type not in _ENCODINGS:
             raise Rejected("media_type", f"Content-Type must be {PROTOBUF} or {JSON}")

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.responses import PlainTextResponse
 
 from collector.ingest.otlp import AUTH, logs, request, running, span
+from limelight_collector import metrics
 from limelight_collector.errors import Unavailable
 from limelight_collector.receive.http import OtlpApp
 from limelight_collector.services import Services
@@ -134,16 +135,22 @@ async def test_other_paths_belong_to_the_application(app: OtlpApp) -> None:
         assert (await send(app, path=path)).text == "the application"
 
 
+def sample(name: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name) or 0.0
+
+
 def retryable(response: Any) -> bool:
     return response.status_code == 503 and 1 <= int(response.headers["retry-after"]) <= 5
 
 
 async def test_a_full_spool_and_a_stopping_one_are_retryable(tmp_path: Path) -> None:
+    before = sample("limelight_exporter_enqueue_failed_spans_total")
     with running(tmp_path, spool_max_bytes=10) as services:
         app = OtlpApp(PlainTextResponse(""), services)
         response = await send(app)
         assert retryable(response)
         assert "spool is full" in Status.FromString(response.content).message
+        assert sample("limelight_exporter_enqueue_failed_spans_total") == before + 2
     assert retryable(await send(app))
 
 

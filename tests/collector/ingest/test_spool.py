@@ -77,7 +77,7 @@ def test_counts_survive_a_restart(tmp_path: Path) -> None:
     spool.bury(1, "because")
     spool.stop()
     with pytest.raises(Unavailable, match="stopping"):
-        spool.append("p", "traces", b"three", NOW, 1)
+        put(spool, b"three")
     again = open_spool(tmp_path)
     assert (again.pending_records, again.pending_spans, again.deadletter_records) == (1, 4, 1)
     assert again.deadletters() == [(1, "because")]

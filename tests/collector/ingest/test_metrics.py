@@ -1,0 +1,51 @@
+"""The names operators build on, and log lines a machine reads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+
+from limelight_collector import metrics
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "receiver_accepted_spans_total",
+        "receiver_refused_spans_total",
+        "receiver_requests_total",
+        "exporter_queue_size",
+        "exporter_sent_spans_total",
+        "wal_bytes",
+        "wal_capacity_bytes",
+        "wal_fsync_duration_seconds_count",
+        "wal_quarantined_segments_total",
+        "ingest_lag_seconds",
+        "deadletter_records",
+        "dedup_spans_total",
+        "clamped_timestamps_total",
+        "truncated_attributes_total",
+        "storage_insert_duration_seconds_count",
+        "storage_insert_failures_total",
+        'durability_mode{mode="fsync"} 1.0',
+        "process_resident_memory_bytes",
+    ],
+)
+def test_metrics_are_exposed_under_their_names(name: str) -> None:
+    assert f"limelight_{name}" in metrics.render().decode()
+
+
+def test_log_lines_are_json_with_fields_and_traceback() -> None:
+    try:
+        int("no")
+    except ValueError:
+        caught = sys.exc_info()
+    record = logging.LogRecord("n", logging.ERROR, "f", 1, "it %s", ("broke",), caught)
+    record.fields = {"seq": 7, "path": object}
+    line = json.loads(metrics.JsonFormatter().format(record))
+    assert (line["level"], line["event"], line["seq"]) == ("error", "it broke", 7)
+    assert "ValueError: invalid literal" in line["traceback"]
+    assert line["ts"].endswith("+00:00")
