@@ -134,7 +134,7 @@ class Exporter:
             return done and self._finished >= target and sum(self.counts.lost.values()) == lost
 
     def close(self, timeout_s: float) -> bool:
-        """Take no more items, send what is queued, and stop; False where that took too long or anything was ever lost."""
+        """Take no more items, send what is queued, and stop; False where it took too long or anything was lost."""
         with self._condition:
             if self._close_by is None:
                 self._close_by = time.monotonic() + timeout_s
