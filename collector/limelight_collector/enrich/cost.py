@@ -7,10 +7,12 @@ cache reads and writes, output includes reasoning), which is also how genai-pric
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from limelight_collector.convert import as_usd, to_usd
@@ -36,7 +38,9 @@ PRICE_PROVIDERS = {
 }
 """semconv's provider names -> genai-prices' where they differ."""
 
-_UNITS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+_FIXED = "fixed"
+_MAX_CACHED = 10_000
+"""Models remembered: their names come from clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Prices:
 
     def __init__(self, overrides: Callable[[str], list[PriceOverride]] | None = None) -> None:
         self._overrides = overrides
-        self._rates: dict[tuple[str, str, str, int], _Rates | None] = {}
+        self._rates: dict[tuple[str, str, str, int, int], dict[str, Decimal] | None] = {}
 
     def warm_up(self) -> None:
         """Load the price table (0.7 s the first time), so that no request waits for it."""
@@ -106,68 +110,72 @@ class Prices:
 
     def _listed(self, row: Row, provider: str, model: str) -> Decimal | None:
         """The bundled table's cost; None for an unknown model and for usage that cannot be."""
-        tier = row.get("service_tier") or ""
-        key = (provider, model, tier, row["start_time"] // _DAY_NS)
-        if key not in self._rates:
-            if len(self._rates) > 10_000:  # model names come from clients
-                self._rates.clear()
-            self._rates[key] = _Rates.find(provider, model, tier, _moment(row))
-        rates = self._rates[key]
-        if rates is None:
-            return None
         usage = _usage(row)
-        if usage is None:
+        shape = _shape(provider, model)
+        if usage is None or shape is None:
             return None
-        if rates.linear is not None:
-            return rates.fixed + sum((usage[unit] * rates.linear[unit] for unit in usage), Decimal(0))
-        return _call(provider, model, tier, _moment(row), usage)
+        tier = row.get("service_tier") or ""
+        if shape.hourly:
+            return _call(provider, model, tier, _moment(row), usage)
+        bracket = bisect_left(shape.starts, usage["input_tokens"])
+        key = (provider, model, tier, row["start_time"] // _DAY_NS, bracket)
+        if key not in self._rates:
+            if len(self._rates) > _MAX_CACHED:
+                self._rates.clear()
+            self._rates[key] = _rates(provider, model, tier, _moment(row), shape.starts[bracket - 1] if bracket else 0)
+        rates = self._rates[key]
+        return None if rates is None else sum((usage[unit] * rates[unit] for unit in usage), rates[_FIXED])
 
 
 @dataclass(frozen=True, slots=True)
-class _Rates:
-    """Unit prices of one model, tier and day; `linear` is None where they depend on the amount or the time of day."""
+class _Shape:
+    """What a model's price depends on besides the date: totals of input from which all tokens cost otherwise, hours."""
 
-    fixed: Decimal
-    linear: dict[str, Decimal] | None
-
-    @classmethod
-    def find(cls, provider: str, model: str, tier: str, moment: datetime) -> _Rates | None:
-        """Measured on the library itself: asking it for each span costs 200 µs, multiplying 3."""
-        fixed = _call(provider, model, tier, moment, {"input_tokens": 0, "output_tokens": 0})
-        if fixed is None:
-            return None
-        if _varies(provider, model):
-            return cls(fixed, None)
-        linear: dict[str, Decimal] = {}
-        for unit in _UNITS:
-            inside_input = unit not in ("input_tokens", "output_tokens")
-            usage = {unit: _MILLION, **({"input_tokens": _MILLION} if inside_input else {})}
-            price = _call(provider, model, tier, moment, usage)
-            if price is None:
-                return cls(fixed, None)
-            linear[unit] = (price - fixed) / _MILLION
-        return cls(fixed, {unit: _own_rate(linear, unit) for unit in _UNITS})
+    starts: tuple[int, ...]
+    hourly: bool
 
 
-def _own_rate(linear: dict[str, Decimal], unit: str) -> Decimal:
-    """Rate on top of what the unit costs as plain input, because cache tokens are counted in the input already."""
-    return linear[unit] - linear["input_tokens"] if unit.startswith("cache_") else linear[unit]
-
-
-def _varies(provider: str, model: str) -> bool:
-    """Whether tiers (one price from a total on) or hours change the price."""
+@lru_cache(_MAX_CACHED)
+def _shape(provider: str, model: str) -> _Shape | None:
     from genai_prices.data_snapshot import get_snapshot
     from genai_prices.types import TieredPrices, TimeOfDateConstraint
 
-    found = get_snapshot().find_provider_model(model, None, PRICE_PROVIDERS.get(provider, provider), None)[1]
-    listed = found.prices if isinstance(found.prices, list) else None
-    prices = [found.prices] if listed is None else [item.prices for item in listed]
+    try:
+        found = get_snapshot().find_provider_model(model, None, PRICE_PROVIDERS.get(provider, provider), None)[1]
+    except LookupError:
+        return None
+    listed = found.prices if isinstance(found.prices, list) else []
     variants = found.price_variants or []
-    constraints = [item.constraint for item in [*(listed or []), *variants]]
-    values = [value for price in [*prices, *(item.prices for item in variants)] for value in vars(price).values()]
-    return any(isinstance(value, TieredPrices) for value in values) or any(
-        isinstance(constraint, TimeOfDateConstraint) for constraint in constraints
-    )
+    prices = [item.prices for item in [*listed, *variants]] or [found.prices]
+    values = [
+        value for price in [*prices, found.prices] if not isinstance(price, list) for value in vars(price).values()
+    ]
+    starts = {tier.start for value in values if isinstance(value, TieredPrices) for tier in value.tiers}
+    hourly = any(isinstance(item.constraint, TimeOfDateConstraint) for item in [*listed, *variants])
+    return _Shape(tuple(sorted(starts)), hourly)
+
+
+def _rates(provider: str, model: str, tier: str, moment: datetime, start: int) -> dict[str, Decimal] | None:
+    """USD per token of each unit where the input's total is above `start`, and the fixed part of a call.
+
+    Measured on the library itself: asking it for each span costs 200 µs, multiplying 3. Cache tokens are counted in the
+    input already, so their rate is what they cost besides.
+    """
+    total = start + 1
+
+    def cost(**usage: int) -> Decimal | None:
+        return _call(provider, model, tier, moment, {"input_tokens": total, "output_tokens": 0, **usage})
+
+    fixed, plain, output = cost(input_tokens=0), cost(), cost(output_tokens=_MILLION)
+    if fixed is None or plain is None or output is None:
+        return None
+    rates = {_FIXED: fixed, "input_tokens": (plain - fixed) / total, "output_tokens": (output - plain) / _MILLION}
+    for unit in ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"):
+        cached = cost(**{unit: total})
+        if cached is None:
+            return None
+        rates[unit] = (cached - plain) / total
+    return rates
 
 
 def _usage(row: Row) -> dict[str, int] | None:

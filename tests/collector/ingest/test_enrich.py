@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -51,12 +52,28 @@ def test_known_prices(given: dict[str, Any], cost: str) -> None:
     assert found["computed_cost_usd"] == found["cost_usd"]
 
 
-@pytest.mark.parametrize("model", ["gemini-2.5-pro", "gemini-2.5-flash"])
-@pytest.mark.parametrize("total", [1_000, 300_000])
-def test_tiers_agree_with_the_price_table(model: str, total: int) -> None:
-    found = priced(provider="gcp.gemini", request_model=model, input_tokens=total, output_tokens=500)
-    usage = Usage(input_tokens=total, output_tokens=500)
-    assert found["cost_usd"] == calc_price(usage, model, provider_id="google").total_price
+@pytest.mark.parametrize(
+    ("provider", "listed", "model"),
+    [
+        ("gcp.gemini", "google", "gemini-2.5-pro"),
+        ("gcp.gemini", "google", "gemini-2.5-flash"),
+        ("anthropic", "anthropic", "claude-sonnet-4-5"),
+        ("openai", "openai", "gpt-5-mini"),
+        ("deepseek", "deepseek", "deepseek-chat"),
+        ("openai", "openai", "text-embedding-3-small"),
+    ],
+)
+@pytest.mark.parametrize("total", [1, 1_000, 200_000, 200_001, 300_000])
+@pytest.mark.parametrize("cached", [0, 1])
+def test_our_arithmetic_agrees_with_the_price_table(
+    provider: str, listed: str, model: str, total: int, cached: int
+) -> None:
+    output = 0 if "embedding" in model else 500
+    given = {"input_tokens": total, "output_tokens": output, "cache_read_tokens": cached}
+    found = priced(provider=provider, request_model=model, **given)
+    at = datetime.fromtimestamp(NOW / 1e9, timezone.utc)
+    listed_price = calc_price(Usage(**given), model, provider_id=listed, genai_request_timestamp=at).total_price
+    assert found["cost_usd"] == listed_price
 
 
 @pytest.mark.parametrize(
