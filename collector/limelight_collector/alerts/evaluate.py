@@ -31,6 +31,8 @@ MAX_SERIES = 1000
 """Most series of one rule: a rule grouped by something unbounded is an error, not a flood."""
 NOTIFY_INTERVAL_S = 1.0
 """Seconds between two looks into the outbox."""
+SWEEP_INTERVAL_S = 3600.0
+"""Seconds between two removals of what is too old to be kept."""
 
 
 def evaluate(control: Control, values: Values, *, now_s: float, complete_to_s: float, link_base: str) -> None:
@@ -153,6 +155,7 @@ class AlertLoop:
         self._link_base = (settings.public_url or f"http://127.0.0.1:{settings.dashboard_port}").rstrip("/")
         self._shipped = load_rules_file(DEFAULT_RULES).rules
         self._evaluated_s = now_s()
+        self._swept_s = 0.0
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -195,6 +198,10 @@ class AlertLoop:
     def _evaluate(self) -> None:
         self.tick(self._now_s())
         self._control.save_last_used()
+        if self._evaluated_s - self._swept_s >= SWEEP_INTERVAL_S:
+            self._swept_s = self._evaluated_s
+            self._control.outbox.forget_old(self._swept_s)
+            self._control.progress.forget_old(self._swept_s)
 
     def _notify(self) -> None:
         allowed_hosts = self._services.settings.webhook_allowed_hosts

@@ -19,21 +19,26 @@ from limelight_migrations.control import NewerDatabase, upgrade
 BUSY_TIMEOUT_MS = 5000
 
 
+def migrate(url: str, *, dry_run: bool = False) -> list[str]:
+    """The steps applied to bring the database up to date (with `dry_run`: due), or `StartupRefused` with the reason."""
+    try:
+        return upgrade(url, dry_run=dry_run)
+    except NewerDatabase as error:
+        raise StartupRefused(str(error)) from None
+    except exc.ArgumentError as error:
+        raise StartupRefused(f"LIMELIGHT_CONTROL_URL is not a database URL: {error}") from None
+    except ImportError as error:
+        raise StartupRefused(f"the driver of LIMELIGHT_CONTROL_URL is missing: {error}") from None
+    except exc.DBAPIError as error:
+        raise StartupRefused(f"cannot open the control database: {error.orig}") from None
+
+
 class Database:
     """An engine on a migrated control database; `StartupRefused` where it cannot be opened or is newer than we are."""
 
     def __init__(self, url: str) -> None:
-        try:
-            upgrade(url)
-            self._engine = sa.create_engine(url)
-        except NewerDatabase as error:
-            raise StartupRefused(str(error)) from None
-        except exc.ArgumentError as error:
-            raise StartupRefused(f"LIMELIGHT_CONTROL_URL is not a database URL: {error}") from None
-        except ImportError as error:
-            raise StartupRefused(f"the driver of LIMELIGHT_CONTROL_URL is missing: {error}") from None
-        except exc.DBAPIError as error:
-            raise StartupRefused(f"cannot open the control database: {error.orig}") from None
+        migrate(url)
+        self._engine = sa.create_engine(url)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _configure_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)

@@ -23,6 +23,8 @@ Labels = dict[str, str]
 
 RESOLVED_KEPT_S = 900.0
 """Seconds for which a resolved series stays in the list of alerts."""
+HISTORY_KEPT_S = 365 * 86400.0
+"""Seconds for which transitions are kept."""
 HISTORY_LIMIT = 1000
 """Most history rows of one answer."""
 
@@ -126,16 +128,19 @@ class Progress:
                 .order_by(OUTBOX.c.id.desc())
                 .limit(HISTORY_LIMIT)
             ).all()
+        told: dict[tuple[str, str], list[sa.Row[Any]]] = {}
+        for item in sent:
+            told.setdefault((item.rule_id, item.series), []).append(item)
         listed = [
-            StoredState(
-                row.rule_id,
-                row.labels,
-                State(**row.body),
-                [item for item in sent if (item.rule_id, item.series) == (row.rule_id, row.series)][:10],
-            )
+            StoredState(row.rule_id, row.labels, State(**row.body), told.get((row.rule_id, row.series), [])[:10])
             for row in rows
         ]
         return sorted(listed, key=lambda item: item.state.since_s, reverse=True)
+
+    def forget_old(self, now_s: float) -> None:
+        """Drop history older than `HISTORY_KEPT_S`."""
+        with self._database.write() as connection:
+            connection.execute(ALERT_EVENTS.delete().where(ALERT_EVENTS.c.time_s < now_s - HISTORY_KEPT_S))
 
     def history(self, project_id: str, from_s: float, to_s: float) -> list[sa.Row[Any]]:
         """Transitions with from_s <= time < to_s, newest first, at most `HISTORY_LIMIT`."""

@@ -246,6 +246,24 @@ def test_a_forbidden_address_is_not_tried_again(tick, control, clock, receiver):
     assert "use https" in control.rules.channel("p", "ops").last_error
 
 
+@pytest.mark.usefixtures("installed")
+def test_only_what_is_finished_and_old_is_forgotten(tick, deliver, control, clock):
+    tick([BAD])
+    tick([BAD], 30)
+    deliver()
+    control.rules.save_rule("p", rule(id="waiting", **{"for": 0}), create=True, actor="k")
+    tick([BAD])
+    clock.now_s += 31 * 86400
+    control.outbox.forget_old(clock.now_s)
+    control.progress.forget_old(clock.now_s)
+    left = {item.rule_id: len(item.notifications) for item in control.progress.alerts("p")}
+    assert left == {"spike": 0, "waiting": 1}
+    assert len(control.outbox.due(clock.now_s)) == 1
+    assert len(control.progress.history("p", 0, 2e9)) == 3
+    control.progress.forget_old(clock.now_s + 366 * 86400)
+    assert control.progress.history("p", 0, 2e9) == []
+
+
 def test_only_wanted_channels_are_told(tick, deliver, receiver, control):
     for name, enabled in (("one", True), ("two", True), ("off", False)):
         control.rules.save_channel("p", Channel(id=name, url=receiver.url, enabled=enabled), create=True, actor="k")
