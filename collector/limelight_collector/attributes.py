@@ -48,18 +48,21 @@ def read_attributes(pairs: Iterable[KeyValue]) -> Attributes:
         if given.WhichOneof("value") == "string_value":  # most are; this loop is a third of what a span costs
             value: Any = given.string_value
             text = encode_basestring(value)
+            length = len(value)  # as sent: escaping a JSON string must not push it over the cap
         else:
             value = value_of(given)
             text = dumps(value)
+            length = len(text)
         if len(values) >= MAX_ATTRIBUTES and key not in values:
             dropped += 1
             continue
-        if len(text) > MAX_VALUE_CHARS or size + len(text) > MAX_SPAN_CHARS:
+        if length > MAX_VALUE_CHARS or size + length > MAX_SPAN_CHARS:
             dropped += 1
             room = max(0, min(MAX_VALUE_CHARS, MAX_SPAN_CHARS - size))
             value = (value if isinstance(value, str) else text)[:room] + TRUNCATED
             text = encode_basestring(value)
-        size += len(text)
+            length = room
+        size += length
         values[key] = value
         encoded[key] = text
     if dropped:

@@ -304,6 +304,13 @@ def test_what_is_no_message_list_stays_text(sent: str) -> None:
     assert (found.get("input_messages", ""), found["input_text"]) == ("", sent)
 
 
+def test_messages_as_large_as_the_cap_are_still_messages() -> None:
+    sent = json.dumps([{"role": "user", "parts": [text('"' * (MAX_VALUE_CHARS // 2 - 100))]}])
+    assert MAX_VALUE_CHARS - 200 < len(sent) <= MAX_VALUE_CHARS
+    found = row({**LLM, "gen_ai.input.messages": sent})
+    assert (json.loads(found["input_messages"])[0]["role"], found["dropped_attributes_count"]) == ("user", 0)
+
+
 def test_half_surrogates_and_nan_in_json_can_be_stored() -> None:
     sent = '[{"role": "user", "parts": [{"type": "text", "content": "a\\ud800b", "score": NaN}]}]'
     found = row({**LLM, "gen_ai.input.messages": sent})["input_messages"]
