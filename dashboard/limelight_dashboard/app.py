@@ -12,7 +12,7 @@ st.set_page_config(
     page_title="Limelight",
     page_icon=_HERE / "favicon.png",
     layout="wide",
-    initial_sidebar_state=292,
+    initial_sidebar_state="expanded",
     menu_items={"About": "Limelight: LLM observability on OpenTelemetry and ClickHouse."},
 )
 st.logo(_HERE / "logo.svg", size="large")

@@ -14,7 +14,6 @@ WINDOWS: dict[str, timedelta] = {
     "7d": timedelta(days=7),
 }
 DEFAULT_WINDOW = "1h"
-CUSTOM_WINDOW = "custom"
 REFRESH_GRAIN_S = 15
 """Now is rounded down to this, so that two reruns ask the same question and the cache can answer the second."""
 

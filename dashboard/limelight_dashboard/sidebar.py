@@ -8,7 +8,7 @@ from typing import cast
 import streamlit as st
 
 from limelight_dashboard import client
-from limelight_dashboard.filters import CUSTOM_WINDOW, DEFAULT_WINDOW, WINDOWS, Filters, last
+from limelight_dashboard.filters import DEFAULT_WINDOW, WINDOWS, Filters, last
 
 _CHOSEN = "_filters"
 _FIELDS = {
@@ -33,7 +33,7 @@ def chosen() -> Filters:
 
 def narrow(start: datetime, end: datetime) -> None:
     """From a callback: make [start, end) the custom window, to whole minutes outwards."""
-    st.session_state["window"] = CUSTOM_WINDOW
+    st.session_state["custom"] = True
     st.session_state["from"] = start.replace(second=0, microsecond=0, tzinfo=None)
     st.session_state["to"] = (end + timedelta(seconds=59)).replace(second=0, microsecond=0, tzinfo=None)
 
@@ -41,23 +41,25 @@ def narrow(start: datetime, end: datetime) -> None:
 def widen() -> None:
     """From a callback: the longest window and no other filter."""
     st.session_state["window"] = "7d"
+    st.session_state["custom"] = False
     for key in _FIELDS:
         st.session_state[key] = ""
 
 
 def _window(now: datetime) -> tuple[datetime, datetime]:
+    custom = bool(st.session_state.get("custom", st.query_params.get("custom") == "true"))
     name = st.segmented_control(
         "Window",
-        [*WINDOWS, CUSTOM_WINDOW],
+        list(WINDOWS),
         default=DEFAULT_WINDOW,
         required=True,
         key="window",
         bind="query-params",
         width="stretch",
-        wrap=False,
+        disabled=custom,
         help="Times are UTC.",
     )
-    if name != CUSTOM_WINDOW:
+    if not st.toggle("Custom window", key="custom", bind="query-params"):
         return last(WINDOWS[name or DEFAULT_WINDOW], now)
     minute = now.replace(second=0, microsecond=0, tzinfo=None)
     start = st.datetime_input("From (UTC)", minute - timedelta(hours=1), key="from", bind="query-params", step=60)

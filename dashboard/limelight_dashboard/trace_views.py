@@ -16,7 +16,6 @@ from limelight_dashboard.trace_math import (
     Placed,
     Segment,
     Tree,
-    depth_first,
     inside,
     lanes,
     only,
@@ -30,9 +29,11 @@ VIEWS = ("Waterfall", "Flame", "Self time", "Messages", "Raw")
 _PIXELS = 1200
 
 
-def draw(trace_id: str, tree: Tree, path: Sequence[Segment], span_id: str) -> None:
-    """The view switch and the chosen view; `span_id` ("" = none) is the selected span."""
-    placed = depth_first(tree)
+def controls(placed: Sequence[Placed], span_id: str) -> str:
+    """The view switch and the span list; returns the chosen view. `span_id` ("" = none) is the selected span.
+
+    They stand above the columns: a widget that moves into another container forgets its place in the address.
+    """
     with st.container(horizontal=True, vertical_alignment="center"):
         view = st.segmented_control(
             "View",
@@ -44,6 +45,11 @@ def draw(trace_id: str, tree: Tree, path: Sequence[Segment], span_id: str) -> No
             label_visibility="collapsed",
         )
         _span_select(placed, span_id)
+    return view or VIEWS[0]
+
+
+def draw(view: str, trace_id: str, tree: Tree, placed: list[Placed], path: Sequence[Segment]) -> None:
+    """The chosen view."""
     if view == "Waterfall":
         _waterfall(trace_id, tree, placed, path)
     elif view == "Flame":

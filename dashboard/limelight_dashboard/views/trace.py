@@ -21,7 +21,7 @@ from limelight_dashboard.format import (
     seconds,
     stamp,
 )
-from limelight_dashboard.trace_math import Tree, critical_path, read_node, share_of
+from limelight_dashboard.trace_math import Tree, critical_path, depth_first, read_node, share_of
 from limelight_dashboard.views.traces import SHOWN_IDS
 
 Row = Mapping[str, Any]
@@ -49,14 +49,16 @@ def render() -> None:
     path = critical_path(tree)
     _kpis(tree, spans, share_of(tree, path, "llm"))
     span_id = st.query_params.get("span_id", "")
+    placed = depth_first(tree)
+    view = trace_views.controls(placed, span_id)
     if span_id in tree.nodes:
         left, right = st.columns([2.55, 1], gap="small")
         with left:
-            trace_views.draw(trace_id, tree, path, span_id)
+            trace_views.draw(view, trace_id, tree, placed, path)
         with right:
             span_panel.draw(tree, span_id, path)
     else:
-        trace_views.draw(trace_id, tree, path, "")
+        trace_views.draw(view, trace_id, tree, placed, path)
 
 
 def _unknown(trace_id: str) -> None:
