@@ -25,7 +25,14 @@ TRUNCATED = "…[truncated]"
 """End of a value that was cut."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder(parse_constant=str).decode
+
+
+def _finite(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text  # 1e999 is JSON, the infinity it would become is not
+
+
+_decode = json.JSONDecoder(parse_float=_finite, parse_constant=str).decode
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 

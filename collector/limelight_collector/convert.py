@@ -14,6 +14,8 @@ from limelight_collector.attributes import dumps, parsed
 from limelight_collector.store.columns import BY_NAME
 
 MAX_INT64 = 2**63 - 1
+MAX_COUNT = 10**15
+"""More tokens than any call has."""
 
 _USD = Context(prec=38)
 _USD_STEP = Decimal(1).scaleb(-18)
@@ -46,9 +48,9 @@ def as_int(value: Any) -> int | None:
 
 
 def as_count(value: Any) -> int | None:
-    """A whole number from 0 on."""
+    """A whole number from 0 on; none beyond `MAX_COUNT`, so that sums and costs of counts fit their columns."""
     number = as_int(value)
-    return None if number is None or number < 0 else number
+    return number if number is not None and 0 <= number <= MAX_COUNT else None
 
 
 def as_bool(value: Any) -> bool | None:

@@ -26,6 +26,7 @@ from limelight_collector.convert import MAX_INT64, as_float, as_text, converter
 
 Row = dict[str, Any]
 
+_MAX_UINT32 = 2**32 - 1
 _HOUR_NS = 3600 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPAN_KINDS = ("", "internal", "server", "client", "producer", "consumer")
@@ -67,7 +68,7 @@ def span_row(
     _speeds(row)
     _events(row, span, attributes)
     row["attributes"] = attributes.encoded
-    row["dropped_attributes_count"] = span.dropped_attributes_count + attributes.dropped
+    row["dropped_attributes_count"] = min(span.dropped_attributes_count + attributes.dropped, _MAX_UINT32)
     return row
 
 

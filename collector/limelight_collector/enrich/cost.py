@@ -24,6 +24,7 @@ Row = dict[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY_NS = 86_400 * 10**9
 _MILLION = 1_000_000
+_MAX_RATE = 10**9
 
 PRICE_PROVIDERS = {
     "x_ai": "x-ai",
@@ -219,10 +220,11 @@ def _library() -> Any:
 
 
 def _is_usable(price: PriceOverride) -> bool:
-    """Whether its amounts are numbers: one that is not must not cost the spans that it was meant for."""
+    """Whether its amounts are sane numbers: one that is not must not cost the spans that it was meant for."""
     read = price.cache_read_per_million_usd
     amounts = [price.input_per_million_usd, price.output_per_million_usd, *([] if read is None else [read])]
-    usable = all(as_usd(amount) is not None for amount in amounts)
+    found = [as_usd(amount) for amount in amounts]
+    usable = all(amount is not None and amount < _MAX_RATE for amount in found)
     if not usable:
         log.warning("price override ignored", extra={"fields": {"model": price.model}})
     return usable

@@ -240,6 +240,7 @@ def test_finish_reasons_are_folded(sent: Any, folded: list[str]) -> None:
         ("x", None),
         (math.inf, None),
         ("9" * 30, None),
+        (2**62, None),
         ([1], None),
     ],
 )
@@ -311,11 +312,20 @@ def test_messages_as_large_as_the_cap_are_still_messages() -> None:
     assert (json.loads(found["input_messages"])[0]["role"], found["dropped_attributes_count"]) == ("user", 0)
 
 
+@pytest.mark.parametrize("depth", [90, 200, 330, 480, 700, 960, 20_000])
+@pytest.mark.parametrize(
+    "key", ["gen_ai.tool.call.arguments", "gen_ai.input.messages", "limelight.metadata", "limelight.tags"]
+)
+def test_no_depth_of_json_costs_a_span(depth: int, key: str) -> None:
+    for opening, closing in (("[", "]"), ('{"a":', "}")):
+        assert row({**LLM, key: opening * depth + "1" + closing * depth})["name"] == "work"
+
+
 def test_half_surrogates_and_nan_in_json_can_be_stored() -> None:
-    sent = '[{"role": "user", "parts": [{"type": "text", "content": "a\\ud800b", "score": NaN}]}]'
+    sent = '[{"role": "user", "parts": [{"type": "text", "content": "a\\ud800b", "score": NaN, "n": 1e999}]}]'
     found = row({**LLM, "gen_ai.input.messages": sent})["input_messages"]
     found.encode()
-    assert json.loads(found)[0]["parts"][0] == {**text("a?b"), "score": "NaN"}
+    assert json.loads(found)[0]["parts"][0] == {**text("a?b"), "score": "NaN", "n": "1e999"}
 
 
 def test_instructions_tools_and_retrieval() -> None:
@@ -358,6 +368,9 @@ def test_raw_values_keep_their_types() -> None:
 def test_caps_cut_and_count() -> None:
     found = row({f"k{number:03}": number for number in range(MAX_ATTRIBUTES + 10)}, dropped_attributes_count=2)
     assert (len(found["attributes"]), found["dropped_attributes_count"]) == (MAX_ATTRIBUTES, 12)
+    assert row({"k" * number: 1 for number in range(300)}, dropped_attributes_count=2**32 - 1)[
+        "dropped_attributes_count"
+    ] == (2**32 - 1)
     found = row({"big": "x" * (MAX_VALUE_CHARS + 5), "list": ["y" * MAX_VALUE_CHARS] * 2, "small": 1})
     assert found["dropped_attributes_count"] == 2
     assert json.loads(found["attributes"]["big"]) == "x" * MAX_VALUE_CHARS + TRUNCATED
