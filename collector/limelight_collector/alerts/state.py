@@ -13,7 +13,7 @@ was firing is not announced again. A failed query is no sample: the caller does 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from limelight_collector.alerts.rule import Rule
@@ -66,7 +66,7 @@ class Transition:
     value: float | None
     events: int
     reason: str
-    notify: Notify | None = field(default=None)
+    notify: Notify | None = None
 
 
 Step = tuple[State, list[Transition]]
@@ -75,11 +75,9 @@ Step = tuple[State, list[Transition]]
 def advance(rule: Rule, state: State, sample: Sample | None, now_s: float) -> Step:
     """The state after an evaluation at `now_s`, and the transition that led there (none or one).
 
-    `sample` None = the query answered and the series was not in it. A time before the last evaluation (a clock set
-    back) counts as that evaluation's.
+    `sample` None = the query answered and the series was not in it. Where the clock was set back, a wait starts again.
     """
-    now_s = max(now_s, state.evaluated_s)
-    state = replace(state, evaluated_s=now_s)
+    state = replace(state, evaluated_s=now_s, since_s=min(state.since_s, now_s))
     if not rule.enabled:
         return _settle(state, "paused", now_s, "paused")
     if sample is None:
@@ -98,7 +96,7 @@ def advance(rule: Rule, state: State, sample: Sample | None, now_s: float) -> St
 
 def end(state: State, now_s: float, reason: str) -> Step:
     """The end of a series whose rule is gone: resolved where it was open."""
-    return _settle(state, "inactive", max(now_s, state.evaluated_s), reason)
+    return _settle(state, "inactive", now_s, reason)
 
 
 def _judge(rule: Rule, state: State, now_s: float) -> Step:
@@ -125,7 +123,9 @@ def _judge_quiet(rule: Rule, state: State, now_s: float, *, bad: bool) -> Step:
         return _move(state, "pending", now_s, "condition_holds")
     if state.name == "pending" and now_s - state.since_s < rule.for_s:
         return state, []
-    return _move(replace(state, fired_s=now_s, resolved_s=None), "firing", now_s, "held", notify="firing")
+    # Each firing has a moment of its own, also on a clock set back: it is the name that receivers know it by.
+    fired_s = now_s if state.fired_s is None else max(now_s, state.fired_s + 0.001)
+    return _move(replace(state, fired_s=fired_s, resolved_s=None), "firing", now_s, "held", notify="firing")
 
 
 def _miss(state: State, now_s: float) -> Step:

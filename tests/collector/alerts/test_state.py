@@ -112,11 +112,20 @@ def test_the_end_of_a_rule():
     assert end(State(), 10, "rule_deleted") == (State(), [])
 
 
-def test_a_clock_set_back_does_not_end_or_hasten_anything():
+def test_a_clock_set_back_starts_the_wait_again():
     waiting, _ = advance(rule(), State(), sample_of(BAD), 1000)
     back, transitions = advance(rule(), waiting, sample_of(BAD), 400)
-    assert (back.name, back.evaluated_s, transitions) == ("pending", 1000, [])
-    assert advance(rule(), back, sample_of(BAD), 1030)[0].name == "firing"
+    assert (back.name, transitions) == ("pending", [])
+    assert advance(rule(), back, sample_of(BAD), 420)[0].name == "pending"
+    assert advance(rule(), back, sample_of(BAD), 430)[0].name == "firing"
+
+
+def test_two_firings_at_one_reading_of_the_clock_are_two():
+    state, fired = State(), []
+    for value in (BAD, GOOD, BAD):
+        state, _ = advance(rule(**QUICK), state, sample_of(value), 50)
+        fired.append(state.fired_s)
+    assert fired == [50, 50, 50.001]
 
 
 values_strategy = st.lists(
