@@ -62,13 +62,16 @@ class Content:
         budget = MAX_BYTES
         while True:
             built = build(_Copy(budget, self._redact))
-            text: str = json.dumps(built, ensure_ascii=False, separators=(",", ":")) if dump else built
+            text: str = _dump(built) if dump else built
             if not text.isascii():
                 text = text.encode("utf-8", "replace").decode()
             size = len(text) if text.isascii() else len(text.encode())
             if size <= MAX_BYTES or budget == 0:
                 return text if size <= MAX_BYTES else json.dumps("[too large]")
             budget = budget * MAX_BYTES // size * 9 // 10
+
+
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class _Copy:
@@ -93,14 +96,24 @@ class _Copy:
     def part(self, value: dict[str, Any]) -> dict[str, Any]:
         """A message or a part: structure stays, everything else is content."""
         copied: dict[str, Any] = {}
+        item: Any
         for key, item in value.items():
-            if key == "parts":
+            if isinstance(item, str) and (key in _STRUCTURE or self._short(item)):  # nearly every field
+                copied[key] = item
+            elif key == "parts":
                 copied[key] = [self.part(part) for part in item]
             elif key in _STRUCTURE and isinstance(item, (str, int)):
                 copied[key] = item
             elif item is not None:
                 copied[key] = self.plain(item, MAX_DEPTH)
         return copied
+
+    def _short(self, text: str) -> bool:
+        """Whether a string needs nothing done; then its length is booked."""
+        if self._redact is not None or len(text) > self._budget or text.startswith("data:"):
+            return False
+        self._budget -= len(text)
+        return True
 
     def plain(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
@@ -174,7 +187,22 @@ def blob_of_url(url: str) -> dict[str, Any]:
 
 
 def field(value: Any, name: str) -> Any:
-    """`value[name]` of a mapping or `value.name` of an object; None where there is none."""
+    """`value[name]` of a mapping or `value.name` of an object; None where there is none.
+
+    Pydantic models are read through their stores: asking one for an attribute it lacks costs microseconds.
+    """
+    kind = type(value)
+    if kind is dict:
+        return value.get(name)
+    if value is None:
+        return None
+    extra: Any = getattr(value, "__pydantic_extra__", _NOT_PYDANTIC)
+    if extra is None or type(extra) is dict:  # a class, unlike an object, has a descriptor here
+        stored = value.__dict__
+        return stored[name] if name in stored else extra.get(name) if extra else None
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value).get(name)
     return getattr(value, name, None)
+
+
+_NOT_PYDANTIC = object()

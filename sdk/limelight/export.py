@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.resources import Resource
@@ -275,9 +275,15 @@ class Processor(SpanProcessor):
 def _size(span: ReadableSpan) -> int:
     """About how many bytes a span holds: its strings and a flat fee for the rest."""
     size = 500
-    for value in (span.attributes or {}).values():
+    for value in _read(span).values():
         size += len(value) + 50 if isinstance(value, str) else 60
     return size + 5_000 * len(span.events)
+
+
+def _read(span: ReadableSpan) -> dict[str, Any]:
+    """A span's attributes, copied at once: read one by one, each takes a lock."""
+    attributes: Any = span.attributes or {}
+    return attributes.copy() if hasattr(attributes, "copy") else dict(attributes)
 
 
 def score_size(score: Score) -> int:

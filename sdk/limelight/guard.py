@@ -39,7 +39,7 @@ class quiet:  # noqa: N801  a context manager and decorator reads as a verb, lik
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        _report(self._kind, error)
+        report(self._kind, error)
         return True
 
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T | None]:
@@ -52,8 +52,8 @@ class quiet:  # noqa: N801  a context manager and decorator reads as a verb, lik
         return guarded
 
 
-def _report(kind: str, error: Exception) -> None:
-    """Log the 1st, 10th, 100th … error of a kind: a fault in a hot path must not fill the host's log."""
+def report(kind: str, error: Exception) -> None:
+    """Count a swallowed error and log the 1st, 10th, 100th … of a kind: a hot path must not fill the host's log."""
     SWALLOWED[kind] += 1
     count = SWALLOWED[kind]
     if str(count).strip("0") == "1":

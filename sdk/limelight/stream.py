@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from typing import Any, Protocol
 
 from limelight.call import Call, abandon
-from limelight.guard import quiet
+from limelight.guard import quiet, report
 
 
 class Chunks(Protocol):
@@ -77,9 +77,19 @@ class _Followed:
             self._watch.end()
 
     def _hides(self, chunk: Any) -> bool:
-        """Whether a chunk is there only because we asked for usage: it has usage and no choices."""
-        with quiet("looking for the usage chunk"):
+        """Watch a chunk; whether it is there only because we asked for usage: it has usage and no choices.
+
+        Plain `try` where `quiet` would read better: this runs for every chunk.
+        """
+        try:
+            if self._watch is not None:
+                self._watch.chunk(chunk)
+        except Exception as error:
+            report("reading a chunk", error)
+        try:
             return self._hide_usage and not chunk.choices and chunk.usage is not None
+        except Exception as error:
+            report("looking for the usage chunk", error)
         return False
 
     def _over(self, error: BaseException | None) -> None:
@@ -110,9 +120,6 @@ class Steps(_Followed):
                 raise
             finally:
                 self._stepping = False
-            if self._watch is not None:
-                with quiet("reading a chunk"):
-                    self._watch.chunk(chunk)
             if not self._hides(chunk):
                 return chunk
 
@@ -136,9 +143,6 @@ class AsyncSteps(_Followed):
                 raise
             finally:
                 self._stepping = False
-            if self._watch is not None:
-                with quiet("reading a chunk"):
-                    self._watch.chunk(chunk)
             if not self._hides(chunk):
                 return chunk
 

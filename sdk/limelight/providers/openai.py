@@ -41,6 +41,7 @@ _OLLAMA_PORT = 11434
 _REFUSE_STREAM_OPTIONS = frozenset({"mistral_ai"})  # rejects unknown fields, and sends usage on streams anyway
 
 
+@functools.lru_cache(maxsize=256)
 def provider_of(host: str, port: int | None) -> str:
     """Who serves a base address: by host, Ollama by its port, else `openai` (the protocol is all that is known)."""
     for known, provider in _HOSTS.items():

@@ -44,9 +44,23 @@ class ChatChunks:
         self._tier: Any = None
         self._usage: Any = None
         self._timings: Any = None
+        self._index = 0
+        self._text_of: list[str] | None = None
+        """Where the text of choice `_index` goes; a list nobody reads where content is not kept."""
 
     def add(self, chunk: Any) -> bool:
         """Take one chunk; True where it carries text, reasoning, a refusal or a piece of a tool call."""
+        choices: Any = chunk.choices
+        # nearly every chunk: one choice, the same as before, with text and nothing else
+        if self._text_of is not None and len(choices) == 1 and choices[0].index == self._index and chunk.usage is None:
+            delta = choices[0].delta
+            text = delta.content
+            if text and not (choices[0].finish_reason or delta.tool_calls or delta.refusal or delta.__pydantic_extra__):
+                self._text_of.append(text)
+                return True
+        return self._add(chunk)
+
+    def _add(self, chunk: Any) -> bool:
         if self._head is None or not field(self._head, "id"):
             self._head = chunk
         self._usage = field(chunk, "usage") or self._usage
@@ -60,6 +74,7 @@ class ChatChunks:
             seen.finish_reason = choice.finish_reason or seen.finish_reason
             if choice.delta is not None and self._delta(seen, choice.delta):
                 content = True
+            self._index, self._text_of = choice.index, seen.text if self._keep else []
         return content
 
     def _delta(self, seen: _Choice, delta: Any) -> bool:
