@@ -21,6 +21,7 @@ REGISTRY = CollectorRegistry()
 
 ProcessCollector(namespace="limelight", registry=REGISTRY)
 
+_QUIET_S = 60.0
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -88,6 +89,28 @@ def watch_spool(spool: Spool, now_ns: Callable[[], int]) -> None:
 def render() -> bytes:
     """The registry in the Prometheus text format."""
     return generate_latest(REGISTRY)
+
+
+class OncePerMinute(logging.Filter):
+    """Lets a warning or error of one kind (logger and message template) pass once a minute, with a count of the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether `record` is written; it gains the field `suppressed` where others were not."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.name, str(record.msg))
+        last, suppressed = self._seen.get(kind, (record.created - _QUIET_S, 0))
+        if record.created - last < _QUIET_S:
+            self._seen[kind] = (last, suppressed + 1)
+            return False
+        self._seen[kind] = (record.created, 0)
+        if suppressed:
+            record.fields = {**getattr(record, "fields", {}), "suppressed": suppressed}
+        return True
 
 
 class JsonFormatter(logging.Formatter):

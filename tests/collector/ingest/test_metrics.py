@@ -38,6 +38,19 @@ def test_metrics_are_exposed_under_their_names(name: str) -> None:
     assert f"limelight_{name}" in metrics.render().decode()
 
 
+def test_an_error_that_repeats_is_written_once_a_minute_with_a_count() -> None:
+    quiet = metrics.OncePerMinute()
+
+    def passes(at: float, message: str = "it broke", level: int = logging.ERROR) -> object:
+        record = logging.LogRecord("n", level, "f", 1, message, (), None)
+        record.created = at
+        return quiet.filter(record) and getattr(record, "fields", {}).get("suppressed", 0)
+
+    assert [passes(at) for at in (0.0, 1.0, 59.0, 60.0, 61.0, 200.0)] == [0, False, False, 2, False, 1]
+    assert passes(201.0, "another") == 0
+    assert [passes(at, "news", logging.INFO) for at in (0.0, 1.0)] == [0, 0]
+
+
 def test_log_lines_are_json_with_fields_and_traceback() -> None:
     try:
         int("no")
