@@ -92,7 +92,7 @@ def render() -> bytes:
 
 
 class OncePerMinute(logging.Filter):
-    """Lets a warning or error of one kind (logger and message template) pass once a minute, with a count of the rest."""
+    """Lets a warning or error of one kind (logger and message template) pass once a minute, counting the rest."""
 
     def __init__(self) -> None:
         super().__init__()
