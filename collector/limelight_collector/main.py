@@ -14,18 +14,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack, asynccontextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+
+import uvicorn
 
 from limelight_collector.auth import DEFAULT_PROJECT, SCOPES, Principal, authenticate, find_bootstrap_key
 from limelight_collector.errors import StartupRefused
 from limelight_collector.lock import DataDirLock
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from limelight_collector.control import Control
     from limelight_collector.services import Services
     from limelight_collector.settings import Settings
@@ -107,8 +107,6 @@ class Collector:
         return services
 
     def _serve(self, services: Services, http_socket: socket.socket) -> None:
-        import uvicorn
-
         from limelight_collector.api.app import create_app
         from limelight_collector.receive.grpc import serve_grpc
         from limelight_collector.receive.http import OtlpApp
@@ -125,34 +123,14 @@ class Collector:
             timeout_graceful_shutdown=GRACE_S,
             h11_max_incomplete_event_size=64 * 1024,
         )
-        server = uvicorn.Server(config)
-        with contextlib.suppress(KeyboardInterrupt), self._signals(server):
-            server.run(sockets=[http_socket])
-        self._closing = True
+        _Server(config, self._close).run(sockets=[http_socket])
         grpc_server.stop(GRACE_S).wait()
 
-    @contextlib.contextmanager
-    def _signals(self, server: uvicorn.Server) -> Iterator[None]:
-        """SIGTERM and Ctrl-C stop `server`, a second one at once.
-
-        uvicorn's own handling sends the signal again after its shutdown, which would end this process before the spool
-        and the store are closed.
-        """
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self._closing = True
-            server.handle_exit(number, frame)
-
-        server.capture_signals = contextlib.nullcontext
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _close(self) -> None:
+        self._closing = True
 
     @asynccontextmanager
-    async def _lifespan(self, _app: Any) -> AsyncIterator[None]:
+    async def _lifespan(self, _app: Any) -> AsyncGenerator[None]:
         address = f"http://{self.settings.host}:{self.settings.http_port}"
         print(f"limelight: OTLP and API on {address}, OTLP/gRPC on port {self.settings.grpc_port}", flush=True)
         for action in self._on_ready:
@@ -160,20 +138,47 @@ class Collector:
         yield
 
 
+class _Server(uvicorn.Server):
+    """uvicorn with signals of our own: the first SIGTERM or Ctrl-C stops in order, the second at once.
+
+    uvicorn's own handling sends the signal again after its shutdown, which would end this process before the spool and
+    the store are closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Handle both signals while serving, and put back what was there."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._on_signal()
+            self.handle_exit(number, frame)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def migrate_all(settings: Settings, *, dry_run: bool) -> list[str]:
     """Migrate control database and store; returns the steps applied, or with `dry_run` those that would be."""
+    from limelight_collector.control.database import migrate
     from limelight_collector.store import migrate_store
-    from limelight_migrations.control import upgrade
 
     if dry_run and not settings.data_dir.exists():
         return ["every step: there is no store yet"]
     _make_data_dir(settings)
     with DataDirLock(settings.data_dir):
-        return [*upgrade(control_url(settings), dry_run=dry_run), *migrate_store(settings, dry_run=dry_run)]
+        return [*migrate(control_url(settings), dry_run=dry_run), *migrate_store(settings, dry_run=dry_run)]
 
 
 @contextlib.contextmanager
-def open_control(settings: Settings) -> Iterator[Control]:
+def open_control(settings: Settings) -> Generator[Control]:
     """The control database, migrated; safe beside a running collector."""
     from limelight_collector.control import Control
 

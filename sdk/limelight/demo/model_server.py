@@ -27,7 +27,7 @@ from typing import Any
 
 import httpx
 import uvicorn
-import xllamacpp
+import xllamacpp as _xllamacpp
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -39,6 +39,8 @@ EMBED_MODEL = "smollm2-135m-embed"
 STUCK_MODEL = "smollm2-135m-stuck"
 
 Json = dict[str, Any]
+llama: Any = _xllamacpp
+"""llama.cpp's bindings; their stub leaves out what the extension defines."""
 
 
 def model_file() -> Path:
@@ -62,7 +64,7 @@ def start_backends() -> tuple[dict[str, str], list[Any]]:
 
 
 def _llama(path: str, name: str, *, context: int, slots: int, embedding: bool = False) -> Any:
-    params = xllamacpp.CommonParams()
+    params = llama.CommonParams()
     params.model.path = path
     params.model_alias = {name}
     params.port = _free_port()
@@ -73,8 +75,8 @@ def _llama(path: str, name: str, *, context: int, slots: int, embedding: bool = 
     params.warmup = False
     params.embedding = embedding
     if embedding:
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    return xllamacpp.Server(params)
+        params.pooling_type = llama.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    return llama.Server(params)
 
 
 def _free_port() -> int:
