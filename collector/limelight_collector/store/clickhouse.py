@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from limelight_collector import metrics
 from limelight_collector.batch import Batch, Flag, Score
 from limelight_collector.errors import QueryLimit, StartupRefused, Unavailable
 from limelight_collector.store import Rows, failures
@@ -112,7 +113,7 @@ class ClickHouseStore:
         if max_rows is not None:
             sql = f"SELECT * FROM ({sql}\n) LIMIT {max_rows + 1}"
         try:
-            with self._reader() as client:
+            with self._reader() as client, metrics.QUERY_SECONDS.time():
                 result = client.query(sql, parameters=dict(parameters or {}), query_formats=_TIMES_AS_INTEGERS)
                 rows = Rows(list(result.column_names), [tuple(row) for row in result.result_rows])
         except Exception as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,14 +21,26 @@ from limelight_collector.settings import Settings
 from limelight_collector.store import Store, open_store
 from limelight_collector.store.columns import COLUMNS
 
+DOUBLE = Path(__file__).with_name("http_double.py")
 
-@pytest.fixture(scope="module", params=["chdb"])
+
+@pytest.fixture(scope="module", params=["chdb", "http"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     directory: Path = tmp_path_factory.mktemp(request.param)
-    limits = {"query_timeout_s": 5, "query_max_memory_bytes": 2**28, "query_max_rows": 5000}
-    opened = open_store(Settings(data_dir=directory, retention_days=36_500, **limits))
-    yield opened
-    opened.close()
+    limits: dict[str, Any] = {"query_timeout_s": 5, "query_max_memory_bytes": 2**28, "query_max_rows": 5000}
+    with ExitStack() as stack:
+        url = server(stack, directory) if request.param == "http" else ""
+        opened = open_store(Settings(data_dir=directory, clickhouse_url=url, retention_days=36_500, **limits))
+        stack.callback(opened.close)
+        yield opened
+
+
+def server(stack: ExitStack, directory: Path) -> str:
+    process = subprocess.Popen([sys.executable, DOUBLE, directory / "server"], stdout=subprocess.PIPE, text=True)
+    stack.enter_context(process)
+    stack.callback(process.kill)
+    assert process.stdout is not None
+    return f"http://127.0.0.1:{process.stdout.readline().strip()}"
 
 
 def count(store: Store, table: str, project: str) -> int:
@@ -178,8 +193,8 @@ def test_readers_and_the_writer_run_beside_each_other(store: Store) -> None:
     assert count(store, "spans", "busy") == 300
 
 
-def test_a_closed_store_is_unavailable_and_closes_again(tmp_path: Path, store: Store) -> None:
-    other = open_store(Settings(data_dir=Path(str(store._settings.data_dir))))  # type: ignore[attr-defined]
+def test_a_closed_store_is_unavailable_and_closes_again(store: Store) -> None:
+    other = open_store(store._settings)  # type: ignore[attr-defined]
     other.close()
     other.close()
     with pytest.raises(Unavailable):

@@ -1,0 +1,75 @@
+"""A small ClickHouse HTTP server over the real engine (chDB), as a process of its own that prints its port.
+
+It stands for a server in the store's battery: the same SQL, errors and formats over HTTP. What it is not: it has no
+authentication and no sessions, answers are complete before they are sent, and nothing is replicated.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import socket
+import sys
+
+import chdb
+import lz4.frame
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+TRANSPORT = {"query", "database", "session_id", "wait_end_of_query", "compress", "client_protocol_version", "query_id"}
+TRANSPORT |= {"buffer_size", "send_progress_in_http_headers", "http_headers_progress_interval_ms", "role"}
+INFLATE = {"gzip": gzip.decompress, "lz4": lz4.frame.decompress}
+INSERT = re.compile(rb"(INSERT INTO [^\n]* FORMAT Native)\n(.*)", re.DOTALL | re.IGNORECASE)
+FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+
+
+class Refused(Exception):
+    """What the engine said no with."""
+
+
+def run(request: Request, body: bytes, path: str) -> bytes:
+    asked = dict(request.query_params)
+    insert_in_body = INSERT.match(body)  # statement and rows in one body
+    head, data = insert_in_body.groups() if insert_in_body else (body, None)
+    sql = asked.get("query") or head.decode()
+    parameters = {name[6:]: value for name, value in asked.items() if name.startswith("param_")}
+    # A connection a request: settings of one never reach the next. `readonly` is last: nothing may follow it.
+    settings = {k: v for k, v in asked.items() if k not in TRANSPORT and not k.startswith("param_")}
+    connection = chdb.connect(path)
+    try:
+        for name in sorted(settings, key=lambda name: name == "readonly"):
+            connection.query(f"SET {name} = '{settings[name]}'")
+        found = FORMAT.search(sql)
+        kind = found[1] if found else request.headers.get("x-clickhouse-format", "TabSeparated")
+        if data is None:
+            return connection.query(sql, kind, params=parameters).bytes()
+        insert = connection.send_insert(sql[: found.start()] if found else sql, kind)
+        insert.append(data)
+        insert.finish()
+        return b""
+    except Exception as error:
+        raise Refused(str(error)) from error
+    finally:
+        connection.close()
+
+
+async def answer(request: Request) -> Response:
+    body = await request.body()
+    inflate = INFLATE.get(request.headers.get("content-encoding", ""))
+    try:
+        return Response(run(request, inflate(body) if inflate else body, sys.argv[1]))
+    except Refused as error:
+        code = re.search(r"Code: (\d+)", str(error))
+        headers = {"X-ClickHouse-Exception-Code": code[1] if code else "1001"}
+        return Response(str(error)[str(error).find("Code:") :], 500, headers)
+
+
+if __name__ == "__main__":
+    keep_open = chdb.connect(sys.argv[1])  # the engine lives as long as one connection does
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
