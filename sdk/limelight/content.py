@@ -98,11 +98,9 @@ class _Copy:
         copied: dict[str, Any] = {}
         item: Any
         for key, item in value.items():
-            if isinstance(item, str) and (key in _STRUCTURE or self._short(item)):  # nearly every field
-                copied[key] = item
-            elif key == "parts":
+            if key == "parts":
                 copied[key] = [self.part(part) for part in item]
-            elif key in _STRUCTURE and isinstance(item, (str, int)):
+            elif isinstance(item, str) and (key in _STRUCTURE or self._short(item)):  # nearly every other field
                 copied[key] = item
             elif item is not None:
                 copied[key] = self.plain(item, MAX_DEPTH)

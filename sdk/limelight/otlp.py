@@ -99,17 +99,23 @@ def _logs(scores: Sequence[Score], resource: Resource) -> ExportLogsServiceReque
     return ExportLogsServiceRequest(resource_logs=[ResourceLogs(resource=described, scope_logs=[records])])
 
 
+_HAS_EVENT_NAME = "event_name" in LogRecord.DESCRIPTOR.fields_by_name  # since OpenTelemetry 1.32 or so
+
+
 def _log(score: Score) -> LogRecord:
-    attributes = {
+    attributes: dict[str, Any] = {
         semconv.EVALUATION_NAME: score.name,
         semconv.EVALUATION_SCORE_VALUE: score.value,
         semconv.EVALUATION_SCORE_LABEL: score.label,
         semconv.EVALUATION_EXPLANATION: score.explanation,
     }
+    event: dict[str, Any] = {"event_name": semconv.EVENT_EVALUATION_RESULT} if _HAS_EVENT_NAME else {}
+    if not event:
+        attributes["event.name"] = semconv.EVENT_EVALUATION_RESULT
     return LogRecord(
+        **event,
         time_unix_nano=score.time_ns,
         observed_time_unix_nano=score.time_ns,
-        event_name=semconv.EVENT_EVALUATION_RESULT,
         trace_id=score.trace_id.to_bytes(16, "big"),
         span_id=score.span_id.to_bytes(8, "big") if score.span_id else b"",
         attributes=_key_values(attributes),

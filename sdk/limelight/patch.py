@@ -36,6 +36,8 @@ class Patches:
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace `owner.name` by `make(original)`; a name the owner lacks is left out (another version)."""
+        if any(known is owner and named == name for known, named, *_ in self._undo):
+            return  # one class under two names
         if not hasattr(owner, name):
             LOGGER.debug("%r has no %s: not instrumented", owner, name)
             return

@@ -75,12 +75,7 @@ class Recorded:
         from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
         return [
-            {
-                **_attributes(record.attributes),
-                "event": record.event_name,
-                "trace_id": record.trace_id.hex(),
-                "span_id": record.span_id.hex(),
-            }
+            _judgement(record)
             for body in self._sent("/v1/logs")
             for resource in ExportLogsServiceRequest.FromString(body).resource_logs
             for scope in resource.scope_logs
@@ -173,6 +168,13 @@ def _recorded(span: Any) -> RecordedSpan:
         attributes=_attributes(span.attributes),
         events=[(event.name, _attributes(event.attributes)) for event in span.events],
     )
+
+
+def _judgement(record: Any) -> dict[str, Any]:
+    attributes = _attributes(record.attributes)
+    older = attributes.pop("event.name", "")  # where the installed protocol has no event names
+    ids = {"trace_id": record.trace_id.hex(), "span_id": record.span_id.hex()}
+    return {**attributes, "event": getattr(record, "event_name", older), **ids}
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:

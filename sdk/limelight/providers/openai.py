@@ -6,6 +6,7 @@ A raw response is read from its bytes, never parsed through the user's object; a
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -180,22 +181,22 @@ def _operation(start: Any, read: Any, chunks: Any = None, amend: Any = None) -> 
     return Operation(start, functools.partial(_finish, read, chunks), amend)
 
 
-def instrument(patches: Patches) -> None:
-    """Wrap `create` and `parse` of the three resources, synchronous and asynchronous."""
-    from openai.resources import embeddings
-    from openai.resources.chat import completions
-    from openai.resources.responses import responses
+_CHAT = _operation(_start_chat, answers.read_chat, ChatChunks, _ask_usage)
+_RESOURCES = (
+    ("chat.completions", ("Completions", "AsyncCompletions"), _CHAT),
+    ("beta.chat.completions", ("Completions", "AsyncCompletions"), _CHAT),  # where `parse` was before 1.92
+    ("responses", ("Responses", "AsyncResponses"), _operation(_start_response, answers.read_response, ResponseEvents)),
+    ("embeddings", ("Embeddings", "AsyncEmbeddings"), _operation(_start_embedding, answers.read_embedding)),
+)
 
-    chat = _operation(_start_chat, answers.read_chat, ChatChunks, _ask_usage)
-    response = _operation(_start_response, answers.read_response, ResponseEvents)
-    embedding = _operation(_start_embedding, answers.read_embedding)
-    for owner, operation in (
-        (completions.Completions, chat),
-        (completions.AsyncCompletions, chat),
-        (responses.Responses, response),
-        (responses.AsyncResponses, response),
-        (embeddings.Embeddings, embedding),
-        (embeddings.AsyncEmbeddings, embedding),
-    ):
-        for name in ("create", "parse"):
-            patches.replace(owner, name, functools.partial(wrap, operation=operation))
+
+def instrument(patches: Patches) -> None:
+    """Wrap `create` and `parse` of the three resources, synchronous and asynchronous, where the version has them."""
+    for module, owners, operation in _RESOURCES:
+        try:
+            resource = importlib.import_module(f"openai.resources.{module}")
+        except ImportError:  # responses came with 1.66
+            continue
+        for owner in owners:
+            for name in ("create", "parse"):
+                patches.replace(getattr(resource, owner), name, functools.partial(wrap, operation=operation))
