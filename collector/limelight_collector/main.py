@@ -196,11 +196,12 @@ def control_url(settings: Settings) -> str:
 
 
 def configure_logging(level: str) -> None:
-    """JSON lines on stderr: ts, level, event and the fields a caller passes as `extra={"fields": {…}}`."""
-    from limelight_collector.metrics import JsonFormatter
+    """JSON lines on stderr, the same line at most once a minute; fields come as `extra={"fields": {…}}`."""
+    from limelight_collector.metrics import JsonFormatter, OncePerMinute
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(OncePerMinute())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in ("httpx", "alembic", "clickhouse_connect", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
