@@ -35,9 +35,7 @@ def _serve(script: str, *arguments: str) -> Iterator[str]:
     """Run a server script with a free port until the test is over; yields its base address."""
     port = _free_port()
     command = [sys.executable, str(Path(__file__).with_name(script)), str(port), *arguments]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline()
             assert "listening" in line, f"{script} did not start: {line!r}"

@@ -60,7 +60,9 @@ class Peer:
     """The routes, over one llama.cpp server."""
 
     def __init__(self, upstream: str) -> None:
-        self.client = httpx.AsyncClient(base_url=upstream, timeout=120)
+        # llama.cpp drops idle connections; a reused one may be gone just when it is needed
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.AsyncClient(base_url=upstream, timeout=120, limits=limits)
         routes = [
             Route("/api/chat", self.chat, methods=["POST"]),
             Route("/api/generate", self.generate, methods=["POST"]),
