@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from limelight_dashboard import header, pages, sidebar
+from limelight_dashboard import cards, header, pages, sidebar
 
 _HERE = Path(__file__).parent
 
@@ -23,4 +23,7 @@ current = st.navigation(pages.sections())
 pages.follow()
 sidebar.draw()
 header.draw(current.title)
-current.run()
+try:
+    current.run()
+except Exception:
+    cards.broken(current.title)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -19,6 +21,7 @@ Colour = Literal["red", "orange", "blue", "green", "gray"]
 _ROWS_UNSCROLLED = 18
 _SCROLLED_PX = 592
 _PLOTLY = {"displayModeBar": False, "responsive": True}
+_log = logging.getLogger(__name__)
 SNIPPET = 'import limelight\nlimelight.init()  # LIMELIGHT_ENDPOINT="http://127.0.0.1:4318"'
 
 
@@ -49,6 +52,15 @@ def _failed(what: str, error: client.ApiError) -> Any:
             st.caption(f"{shown} Error id {error.error_id}.")
             st.button("Retry", icon=":material/refresh:", key=f"retry-{what}")
     return error.last_good[1] if error.last_good else None
+
+
+def broken(page: str) -> None:
+    """Within an except block: the card of a page with a bug in it; the traceback goes to the log."""
+    error_id = uuid.uuid4().hex[:8]
+    _log.exception("error %s: the page %s could not be drawn", error_id, page)
+    with st.container(border=True):
+        st.markdown(f":material/bug_report: **{label(page)} could not be drawn.** This is a bug of the dashboard.")
+        st.caption(f"The log of the dashboard says more under error id {error_id}. Other pages are not affected.")
 
 
 def empty(why: str, *, widen: bool = True, snippet: bool = False) -> None:

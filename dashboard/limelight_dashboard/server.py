@@ -55,6 +55,7 @@ def _run_streamlit(host: str, port: int) -> None:
         "server_enableCORS": True,
         "browser_gatherUsageStats": False,
         "client_showErrorDetails": "none",
+        "client_showErrorLinks": False,
         "client_toolbarMode": "minimal",
         "client_disableDataExport": True,
         "logger_level": "warning",

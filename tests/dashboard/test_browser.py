@@ -104,6 +104,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, dashboard: str) -> It
     expect.set_options(timeout=PATIENCE_MS)
     yield tab
     assert tab.locator('[data-testid="stException"]').count() == 0
+    assert tab.get_by_text("could not be drawn").count() == 0
     assert tab.evaluate("window.hit") is None
     context.close()
     assert wrong == []

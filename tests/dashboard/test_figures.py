@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import pytest
 
 from dashboard.fake_api import HOSTILE, hostile, make_trace
+from limelight_dashboard.alert_marks import bands
 from limelight_dashboard.figures import gantt, timeseries
 from limelight_dashboard.trace_math import Tree, critical_path, depth_first, lanes, read_node, self_times
 
@@ -108,3 +109,42 @@ def test_alternative_text_states_the_finding() -> None:
     assert "no requests" in timeseries.error_alt([])
     assert "no request failed" in timeseries.error_alt([rows(error_rate=0)])
     assert "4.00 % at Nov 23 11:30:00" in timeseries.error_alt([rows(error_rate=0.04)])
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"), [("12.5", "$,.2~f"), ("0.004", "$,.5~f"), ("0.00001", "$,.8~f"), (None, "$,.8~f")]
+)
+def test_dollar_ticks_of_cheap_windows_differ_from_zero(usd: str | None, shown: str) -> None:
+    figure = timeseries.stacked_sums([rows(cost_usd=usd)], "request_model", "cost_usd", WINDOW, 60)
+    go.Figure(figure)
+    assert figure["layout"]["yaxis"]["tickformat"] == shown
+
+
+def change(minute: int, before: str, after: str, rule: str = "r") -> dict[str, Any]:
+    time = (NOW - timedelta(minutes=minute)).isoformat()
+    return {"time": time, "rule_id": rule, "rule_name": rule, "labels": {}, "from_state": before, "to_state": after}
+
+
+def test_bands_last_from_firing_to_the_end_of_recovering() -> None:
+    events = [
+        change(10, "recovering", "inactive"),
+        change(20, "firing", "recovering"),
+        change(40, "pending", "firing"),
+        change(41, "inactive", "pending"),
+        change(5, "pending", "firing", "other"),
+    ]
+    fired = {
+        "rule_id": "early",
+        "rule_name": "early",
+        "state": "firing",
+        "labels": {},
+        "fired_at": "2026-11-23T01:00:00Z",
+    }
+    found = [
+        (band["name"], band["since"], band["until"]) for band in bands(events, [fired, fired | {"state": "pending"}])
+    ]
+    assert found == [
+        ("early", NOW - timedelta(hours=11), None),
+        ("r", NOW - timedelta(minutes=40), NOW - timedelta(minutes=10)),
+        ("other", NOW - timedelta(minutes=5), None),
+    ]

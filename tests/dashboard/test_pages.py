@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -17,12 +18,6 @@ def texts(at: AppTest) -> str:
     """All words of the page."""
     blocks = [*at.markdown, *at.caption, *at.text, *at.code, *at.header, *at.subheader, *at.warning]
     return "\n".join(str(block.value) for block in blocks)
-
-
-@pytest.fixture(scope="module")
-def full() -> FakeApi:
-    """A store with an hour of traces, one of them hostile, and a firing alert."""
-    return FakeApi([*history(NOW, 40), hostile(NOW)], alerts=[firing(NOW)])
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -130,3 +125,17 @@ def test_filters_of_the_address_reach_the_api(open_page: OpenPage) -> None:
     assert "status+%3D+error" in asked[-1]
     assert "%5C%22x%5C%22" in asked[-1]
     assert at.selectbox(key="service").value == "gone"
+
+
+def test_a_bug_in_a_page_is_a_card_with_an_id_in_the_log(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = FakeApi([])
+    at = open_page(api, "cost")
+    monkeypatch.setattr("limelight_dashboard.views.cost.render", lambda: 1 / 0)
+    at.run()
+    assert not at.exception
+    shown = re.search(r"error id ([0-9a-f]{8})", texts(at))
+    assert shown
+    assert shown[1] in caplog.text
+    assert "ZeroDivisionError" not in texts(at)

@@ -138,18 +138,18 @@ def stacked_sums(
     look = layout(_HEIGHT, xaxis=_time_axis(window), barmode="stack", showlegend=True, legend=_legend())
     return {
         "data": data,
-        "layout": look | {"yaxis": axis(tickformat="$,.2~f", rangemode="tozero", nticks=6, **_dollar_ticks(data))},
+        "layout": look | {"yaxis": axis(tickformat=_dollar_format(data), rangemode="tozero", nticks=6)},
     }
 
 
-def _dollar_ticks(data: Sequence[Row]) -> Figure:
-    """Below a cent `$,.2~f` would print $0 at every tick: say four digits there."""
+def _dollar_format(data: Sequence[Row]) -> str:
+    """Two digits would print $0 at every tick of a cheap window: as many there as tell the ticks apart."""
     heights: dict[str, float] = {}
     for trace in data:
         for when, value in zip(trace["x"], trace["y"], strict=True):
             heights[when] = heights.get(when, 0.0) + value
     top = max(heights.values(), default=0.0)
-    return {} if top >= 0.05 else {"tickformat": "$,.5~f"}
+    return "$,.2~f" if top >= 0.05 else "$,.5~f" if top >= 0.0001 else "$,.8~f"
 
 
 def percentile_lines(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from limelight_dashboard import cards, client, pages, sidebar
+from limelight_dashboard import cards, client, sidebar, trace_list
 from limelight_dashboard.filters import search_clause
-from limelight_dashboard.format import UNKNOWN, compact, cost, moment, nanoseconds, one_line, seconds, short_id, stamp
 
 Row = Mapping[str, Any]
 _LIMIT = 100
@@ -61,8 +60,8 @@ def render() -> None:
     if not rows:
         cards.empty("No trace matches in this window.", snippet=not filters.expression(wanted))
         return
-    _table(rows)
-    _footer(rows, answer.get("next_cursor") or "", cursors)
+    trace_list.table(rows)
+    trace_list.footer(rows, answer.get("next_cursor") or "", cursors)
 
 
 def _cursors(question: Any) -> list[str]:
@@ -71,101 +70,3 @@ def _cursors(question: Any) -> list[str]:
     if kept is None or kept[0] != question:
         kept = st.session_state[_CURSORS] = (question, [""])
     return kept[1]
-
-
-def _newer(cursors: list[str]) -> None:
-    if len(cursors) > 1:
-        cursors.pop()
-
-
-def _table(rows: Sequence[Row]) -> None:
-    longest = max(row["duration_ns"] for row in rows) / 1e9
-    column = st.column_config
-    cards.table(
-        [_shown(row) for row in rows],
-        "traces-table",
-        {
-            "Start (UTC)": column.TextColumn(width=116),
-            "Root span": column.TextColumn(width=124),
-            "Prompt": column.TextColumn(width=156),
-            "Status": column.MultiselectColumn(options=["ok", "⨯ error"], color=["#159462", "#B73A39"], width=74),
-            "Seconds": column.ProgressColumn(
-                "Duration", format="%.2f s", min_value=0, max_value=max(longest, 0.001), width=118
-            ),
-            "Spans": column.NumberColumn(width=54),
-            "Model": column.TextColumn(width=122),
-            "Tokens": column.TextColumn(width=62, alignment="right"),
-            "Cost": column.TextColumn(width=68, alignment="right"),
-            "TTFT": column.TextColumn(width=66, alignment="right"),
-            "Flags": column.MultiselectColumn(
-                options=sorted({f for r in rows for f in _codes(r)}), color="orange", width=92
-            ),
-            "Trace": column.TextColumn(width=78),
-        },
-        partial(_open_picked, [row["trace_id"] for row in rows]),
-    )
-
-
-def _codes(row: Row) -> list[str]:
-    return [str(f.get("code")) if isinstance(f, dict) else str(f) for f in row.get("flags") or []]
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return (names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")) if names else UNKNOWN
-
-
-def _shown(row: Row) -> dict[str, Any]:
-    tokens = row.get("total_tokens")
-    return {
-        "Start (UTC)": stamp(moment(row["start_time"])),
-        "Root span": one_line(row.get("name") or UNKNOWN, 60),
-        "Prompt": one_line(row.get("input_preview"), 160) or UNKNOWN,
-        "Status": ["⨯ error" if row.get("status") == "error" else "ok"],
-        "Seconds": row["duration_ns"] / 1e9,
-        "Spans": row.get("span_count"),
-        "Model": _first_of(row.get("models") or []),
-        "Tokens": compact(tokens),
-        "Cost": cost(row.get("cost_usd")),
-        "TTFT": seconds(row.get("ttft_s")),
-        "Flags": _codes(row),
-        "Trace": short_id(row["trace_id"]),
-    }
-
-
-def _open_picked(trace_ids: Sequence[str]) -> None:
-    row = cards.picked("traces-table")
-    if row is not None and row < len(trace_ids):
-        pages.go("trace", trace_id=trace_ids[row])
-
-
-def _footer(rows: Sequence[Row], following: str, cursors: list[str]) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{len(rows)} traces · page {len(cursors)} · click a row to open it", width="content")
-        names = {
-            row[
-                "trace_id"
-            ]: f"{stamp(moment(row['start_time']))} {one_line(row.get('name'), 40)} {nanoseconds(row['duration_ns'])}"
-            for row in rows
-        }
-        st.selectbox(
-            "Open a trace",
-            list(names),
-            index=None,
-            key="open-trace",
-            format_func=lambda t: names.get(t, ""),
-            width=300,
-            placeholder="Open a trace (keyboard)",
-            label_visibility="collapsed",
-            on_change=_open_chosen,
-        )
-        st.button("Newer", icon=":material/chevron_left:", disabled=len(cursors) < 2, on_click=lambda: _newer(cursors))
-        st.button(
-            "Older", icon=":material/chevron_right:", disabled=not following, on_click=cursors.append, args=(following,)
-        )
-        cards.download("traces", [dict(row) for row in rows])
-
-
-def _open_chosen() -> None:
-    trace_id = st.session_state["open-trace"]
-    if trace_id:
-        pages.go("trace", trace_id=trace_id)
