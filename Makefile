@@ -45,7 +45,7 @@ test: install-dev chromium ## every test that needs no real model server
 
 test-sdk-bare: ## tests/sdk on a bare install: the SDK needs OpenTelemetry alone
 	$(PYTHON) -m venv .cache/bare
-	.cache/bare/bin/pip install --quiet --constraint constraints.txt . pytest pytest-asyncio pytest-timeout
+	.cache/bare/bin/pip install --quiet --constraint constraints.txt . pytest pytest-asyncio pytest-timeout hypothesis
 	.cache/bare/bin/python -m pytest -m 'not backend and not slow' tests/sdk $(PYTEST_ARGS)
 
 test-backends: install-dev chromium ## the tests against real model servers

@@ -3,20 +3,19 @@
     import limelight
     limelight.init()
 
-Everything here is a method of one default instance. Importing loads neither the OpenTelemetry SDK nor a model library.
+`observe`, `span` and `context` use what `init` started; the rest are methods of one default instance. Importing loads neither the OpenTelemetry SDK nor a model library.
 """
 
 from __future__ import annotations
 
+from limelight.identity import context
 from limelight.instance import Limelight
+from limelight.spans import observe, span
 from limelight.version import __version__
 
 _DEFAULT = Limelight()
 
 init = _DEFAULT.init
-observe = _DEFAULT.observe
-span = _DEFAULT.span
-context = _DEFAULT.context
 score = _DEFAULT.score
 flush = _DEFAULT.flush
 shutdown = _DEFAULT.shutdown

@@ -20,8 +20,6 @@ from limelight.call import Recorder
 from limelight.config import Config
 from limelight.content import Content, Redact
 from limelight.guard import forget_warnings, quiet, warn_once
-from limelight.identity import context as context_block
-from limelight.spans import observe, span
 from limelight.version import __version__
 
 if TYPE_CHECKING:
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 class Limelight:
     """Settings, exporter and patches of one process. No method raises; before `init` all of them do nothing."""
 
-    observe = staticmethod(observe)
-    span = span
-    context = context_block
 
     def __init__(self) -> None:
         self._config: Config | None = None

@@ -31,7 +31,8 @@ ORDERS = ("newest", *_KEYS)
 
 _CURSOR = re.compile(r"(-?\d{1,19})\.([0-9a-f]{32})", re.ASCII)
 _ROOT_FIRST = f"(parent_span_id != {NO_SPAN}, start_time, span_id)"
-_ROOT_THEN_LAST = f"(parent_span_id != {NO_SPAN}, -{_START}, span_id)"
+_TELLING = f"multiIf(parent_span_id = {NO_SPAN}, 0, observation_type = 'llm', 1, 2)"
+"""What a list shows of a trace: what its root says, else its model calls, else anything with text."""
 _SUMMARY = f"""
     argMin(name, {_ROOT_FIRST}) AS root_name, argMin(span_id, {_ROOT_FIRST}) AS root_span_id,
     argMin(service_name, {_ROOT_FIRST}) AS root_service, argMin(environment, {_ROOT_FIRST}) AS root_environment,
@@ -45,8 +46,10 @@ _SUMMARY = f"""
     groupUniqArrayIf(20)(provider, provider != '') AS providers, groupUniqArrayArray(50)(tags) AS all_tags,
     argMinIf(session_id, {_ROOT_FIRST}, session_id != '') AS session,
     argMinIf(user_id, {_ROOT_FIRST}, user_id != '') AS user, argMin(ttft_s, start_time) AS first_ttft,
-    argMinIf(span_id, {_ROOT_FIRST}, input_messages != '' OR input_text != '') AS input_span,
-    argMinIf(span_id, {_ROOT_THEN_LAST}, output_messages != '' OR output_text != '') AS output_span"""
+    groupUniqArrayIf(20)(if(response_model != '', response_model, request_model),
+        observation_type = 'llm' AND (response_model != '' OR request_model != '')) AS llm_models,
+    argMinIf(span_id, ({_TELLING}, {_START}, span_id), input_messages != '' OR input_text != '') AS input_span,
+    argMinIf(span_id, ({_TELLING}, -{_START}, span_id), output_messages != '' OR output_text != '') AS output_span"""
 
 
 def find_traces(
@@ -110,7 +113,7 @@ def _summary(row: dict[str, Any], texts: dict[tuple[bytes, bytes], dict[str, Any
         "total_tokens": sum(known) if known else None,
         "cost_usd": decimal_text(row["sum_cost"]),
         "unpriced_count": row["unpriced_count"],
-        "models": sorted(row["models"]),
+        "models": sorted(row["models"], key=lambda model: (model not in row["llm_models"], model)),
         "providers": sorted(row["providers"]),
         "flags": codes,
         "session_id": row["session"] or None,

@@ -1,7 +1,7 @@
 """The sample application: a support agent with retrieval, tools, streaming, sessions and users.
 
 This is what a user's own program looks like with Limelight: ordinary `openai` calls, which `limelight.init()` traces,
-and five decorators or context managers that name the steps in between.
+and a few decorators and context managers that name the steps in between.
 """
 
 from __future__ import annotations
@@ -112,16 +112,21 @@ class SupportAgent:
 
     def handle(self, turn: Turn) -> str:
         """Answer one turn under its session and user; errors of the model pass through to the caller."""
-        with limelight.context(
-            session_id=turn.session_id,
-            user_id=turn.user_id,
-            tags=turn.tags,
-            prompt_name="support-answer",
-            prompt_version=turn.prompt_version,
+        with (
+            limelight.context(
+                session_id=turn.session_id,
+                user_id=turn.user_id,
+                tags=turn.tags,
+                prompt_name="support-answer",
+                prompt_version=turn.prompt_version,
+            ),
+            limelight.span("support-agent", kind="agent") as step,
         ):
-            return self.answer(turn)
+            step.set(input=turn.question)
+            answer = self.answer(turn)
+            step.set(output=answer)
+            return answer
 
-    @limelight.observe(kind="agent", name="support-agent", capture=False)
     def answer(self, turn: Turn) -> str:
         """Retrieve, call a tool if one is wanted, answer as a stream."""
         context = [document["content"] for document in self.retrieve(turn.question)]

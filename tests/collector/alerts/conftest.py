@@ -87,7 +87,7 @@ def control(control_url, clock):
     opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def store(tmp_path_factory):
     opened = open_store(Settings(data_dir=tmp_path_factory.mktemp("alerts"), retention_days=36_500))
     yield opened
