@@ -14,6 +14,10 @@ from limelight_dashboard.format import UNKNOWN, compact, cost, moment, nanosecon
 Row = Mapping[str, Any]
 
 
+_STATUS = {"ok": "#159462", "⨯ error": "#B73A39", "⨯ inside": "#9B7A15"}
+"""Pills: a trace whose root is fine may hold spans that failed."""
+
+
 def _newer(cursors: list[str]) -> None:
     if len(cursors) > 1:
         cursors.pop()
@@ -30,7 +34,7 @@ def table(rows: Sequence[Row]) -> None:
             "Start (UTC)": column.TextColumn(width=116),
             "Root span": column.TextColumn(width=124),
             "Prompt": column.TextColumn(width=156),
-            "Status": column.MultiselectColumn(options=["ok", "⨯ error"], color=["#159462", "#B73A39"], width=74),
+            "Status": column.MultiselectColumn(options=list(_STATUS), color=list(_STATUS.values()), width=74),
             "Seconds": column.ProgressColumn(
                 "Duration", format="%.2f s", min_value=0, max_value=max(longest, 0.001), width=118
             ),
@@ -48,12 +52,20 @@ def table(rows: Sequence[Row]) -> None:
     )
 
 
+def _status(row: Row) -> str:
+    if row.get("status") == "error":
+        return "⨯ error"
+    return "⨯ inside" if row.get("error_count") else "ok"
+
+
 def _codes(row: Row) -> list[str]:
     return [str(f.get("code")) if isinstance(f, dict) else str(f) for f in row.get("flags") or []]
 
 
 def _first_of(names: Sequence[str]) -> str:
-    return (names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "")) if names else UNKNOWN
+    if len(names) < 2:
+        return one_line(names[0], 18) if names else UNKNOWN
+    return f"{one_line(names[0], 15)} +{len(names) - 1}"
 
 
 def _shown(row: Row) -> dict[str, Any]:
@@ -62,7 +74,7 @@ def _shown(row: Row) -> dict[str, Any]:
         "Start (UTC)": stamp(moment(row["start_time"])),
         "Root span": one_line(row.get("name") or UNKNOWN, 60),
         "Prompt": one_line(row.get("input_preview"), 160) or UNKNOWN,
-        "Status": ["⨯ error" if row.get("status") == "error" else "ok"],
+        "Status": [_status(row)],
         "Seconds": row["duration_ns"] / 1e9,
         "Spans": row.get("span_count"),
         "Model": _first_of(row.get("models") or []),

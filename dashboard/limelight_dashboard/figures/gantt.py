@@ -222,7 +222,7 @@ def minimap(
     depth = min(max((lane_of[node.span_id] for node in nodes), default=0), most)
     x = axis(**(seconds_ticks(0.0, high, 8) | {"range": [-high * 0.003, high * 1.003]}))
     look = layout(
-        13 * (depth + 1) + 72,
+        13 * max(depth + 1, 4) + 76,
         xaxis=x,
         yaxis=axis(range=[depth + 0.6, -0.6], visible=False),
         barmode="overlay",
