@@ -3,7 +3,8 @@
     import limelight
     limelight.init()
 
-`observe`, `span` and `context` use what `init` started; the rest are methods of one default instance. Importing loads neither the OpenTelemetry SDK nor a model library.
+`observe`, `span` and `context` use what `init` started; the rest are methods of one default instance. Importing loads
+neither the OpenTelemetry SDK nor a model library.
 """
 
 from __future__ import annotations
