@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 class Limelight:
     """Settings, exporter and patches of one process. No method raises; before `init` all of them do nothing."""
 
-
     def __init__(self) -> None:
         self._config: Config | None = None
         self._exporter: Exporter | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry import context as otel_context
+from opentelemetry import trace
 
 from limelight import guard
 from limelight.testing import Recorded, recording
@@ -17,10 +19,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_swallowed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test in which the guard swallowed an internal error, unless it is marked `swallows`."""
-    before = guard.SWALLOWED.copy()
+    """Fail a test in which the guard swallowed an internal error or a span stayed current, unless marked `swallows`."""
+    before, entered = guard.SWALLOWED.copy(), otel_context.get_current()
     yield
+    leaked = trace.get_current_span() is not trace.get_current_span(entered)
+    otel_context.attach(entered)
     if request.node.get_closest_marker("swallows") is None:
+        assert not leaked, "a span is still current"
         assert guard.SWALLOWED - before == {}, "the guard swallowed an internal error; see the captured log"
 
 
