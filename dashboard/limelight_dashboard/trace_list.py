@@ -32,21 +32,21 @@ def table(rows: Sequence[Row]) -> None:
         "traces-table",
         {
             "Start (UTC)": column.TextColumn(width=116),
-            "Root span": column.TextColumn(width=124),
-            "Prompt": column.TextColumn(width=156),
+            "Root span": column.TextColumn(width=172),
+            "Prompt": column.TextColumn(width=150),
             "Status": column.MultiselectColumn(options=list(_STATUS), color=list(_STATUS.values()), width=74),
             "Seconds": column.ProgressColumn(
-                "Duration", format="%.2f s", min_value=0, max_value=max(longest, 0.001), width=118
+                "Duration", format="%.2f s", min_value=0, max_value=max(longest, 0.001), width=104
             ),
-            "Spans": column.NumberColumn(width=54),
-            "Model": column.TextColumn(width=122),
-            "Tokens": column.TextColumn(width=62, alignment="right"),
+            "Spans": column.NumberColumn(width=52),
+            "Model": column.TextColumn(width=116),
+            "Tokens": column.TextColumn(width=58, alignment="right"),
             "Cost": column.TextColumn(width=68, alignment="right"),
             "TTFT": column.TextColumn(width=66, alignment="right"),
             "Flags": column.MultiselectColumn(
                 options=sorted({f for r in rows for f in _codes(r)}), color="orange", width=92
             ),
-            "Trace": column.TextColumn(width=78),
+            "Trace": column.TextColumn(width=74),
         },
         partial(_open_picked, [row["trace_id"] for row in rows]),
     )

@@ -1,1 +1,1 @@
-"""."""
+"""Stages that add what the sender did not know: cost and flags."""

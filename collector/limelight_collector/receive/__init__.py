@@ -1,1 +1,1 @@
-"""."""
+"""Receivers: OTLP over HTTP and gRPC, their limits and their answers."""

@@ -208,17 +208,7 @@ def minimap(
         )
     failed = [node for node in nodes if node.is_error]
     if failed:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "⨯ error",
-                "x": [(node.start_ns - origin) / 1e9 for node in failed],
-                "y": [min(lane_of[node.span_id], most) for node in failed],
-                "marker": {"symbol": "x", "size": 8, "color": ERROR, "line": {"color": "#FFFFFF", "width": 1}},
-                "hoverinfo": "skip",
-            }
-        )
+        data.append(_crosses(failed, lane_of, origin, most))
     depth = min(max((lane_of[node.span_id] for node in nodes), default=0), most)
     x = axis(**(seconds_ticks(0.0, high, 8) | {"range": [-high * 0.003, high * 1.003]}))
     look = layout(
@@ -244,6 +234,18 @@ def minimap(
     }
     look["shapes"] = [_frame(window, origin)] if window else []
     return {"data": data, "layout": look}
+
+
+def _crosses(failed: Sequence[Node], lane_of: Mapping[str, int], origin: int, most: int) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "⨯ error",
+        "x": [(node.start_ns - origin) / 1e9 for node in failed],
+        "y": [min(lane_of[node.span_id], most) for node in failed],
+        "marker": {"symbol": "x", "size": 8, "color": ERROR, "line": {"color": "#FFFFFF", "width": 1}},
+        "hoverinfo": "skip",
+    }
 
 
 def _frame(window: Interval, origin: int) -> Figure:
