@@ -40,8 +40,8 @@ def up(flags: Flags) -> int:
 
     collector = Collector(settings)
     if not settings.no_dashboard:
-        collector.require_free_port("--dashboard-port", settings.dashboard_port)
-        collector.on_ready(functools.partial(_start_dashboard, settings))
+        collector.require_free_port("--dashboard-port", settings.dashboard_port, host="127.0.0.1")
+        collector.on_ready(functools.partial(_start_dashboard, settings, collector.dashboard_key))
     return collector.run()
 
 
@@ -58,8 +58,13 @@ def collector(flags: Flags) -> int:
 @_refusals
 def dashboard(flags: Flags) -> int:
     """The dashboard alone, in this process' place."""
+    from limelight_collector.main import is_loopback
+
     settings = settings_module.load(flags)
-    command, environment = _dashboard_command(settings)
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    command, environment = _dashboard_command(settings, settings.host, key)
+    if not is_loopback(settings.host):
+        print(f"limelight: the dashboard has no sign-in: whoever reaches {settings.host} reads what its key may read")
     if flags.get("exit_with_parent"):
         command.append("--exit-with-parent")
     os.execve(command[0], command, environment)  # noqa: S606 (our own interpreter, our own module)
@@ -123,22 +128,22 @@ def rules_validate(flags: Flags) -> int:
     return 0
 
 
-def _dashboard_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
+def _dashboard_command(settings: Settings, host: str, key: str) -> tuple[list[str], dict[str, str]]:
     """The dashboard's command line and environment; the key travels by environment, never on the command line."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (compared, not bound)
-    collector_url = settings.collector_url or f"http://{host}:{settings.http_port}"
-    command = [sys.executable, "-m", "limelight_dashboard", "--host", settings.host]
+    collector_host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (compared)
+    collector_url = settings.collector_url or f"http://{collector_host}:{settings.http_port}"
+    command = [sys.executable, "-m", "limelight_dashboard", "--host", host]
     command += ["--port", str(settings.dashboard_port), "--collector-url", collector_url]
-    environment = dict(os.environ)
-    key = settings.api_key or settings.bootstrap_key
-    if key is not None:
-        environment["LIMELIGHT_API_KEY"] = key.get_secret_value()
-    return command, environment
+    return command, {**os.environ, "LIMELIGHT_API_KEY": key}
 
 
-def _start_dashboard(settings: Settings) -> None:
-    """Start the dashboard as a child that ends with this process: it exits when its standard input closes."""
-    command, environment = _dashboard_command(settings)
+def _start_dashboard(settings: Settings, own_key: str) -> None:
+    """Start the dashboard as a child that ends with this process: it exits when its standard input closes.
+
+    It has no sign-in, so it listens on loopback whatever `host` is.
+    """
+    key = settings.api_key.get_secret_value() if settings.api_key else own_key
+    command, environment = _dashboard_command(settings, "127.0.0.1", key)
     child = subprocess.Popen([*command, "--exit-with-parent"], stdin=subprocess.PIPE, env=environment)  # noqa: S603
     threading.Thread(target=_report_exit, args=(child,), name="dashboard-watch", daemon=True).start()
 

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from limelight_collector.auth import DEFAULT_PROJECT, SCOPES, Principal, authenticate, find_bootstrap_key
+from limelight_collector.auth import DEFAULT_PROJECT, SCOPES, Principal, authenticate, with_process_keys
 from limelight_collector.errors import StartupRefused
 from limelight_collector.lock import DataDirLock
 
@@ -41,6 +42,8 @@ class Collector:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.dashboard_key = secrets.token_urlsafe(32)
+        """Lets the dashboard that `limelight up` starts read project `default`; lives as long as this process."""
         self._on_ready: list[Callable[[], None]] = []
         self._closing = False
 
@@ -48,9 +51,9 @@ class Collector:
         """Call `action` once the ports answer."""
         self._on_ready.append(action)
 
-    def require_free_port(self, flag: str, port: int) -> None:
+    def require_free_port(self, flag: str, port: int, host: str | None = None) -> None:
         """Raise `StartupRefused` where `port` is taken."""
-        _bind(self.settings.host, port, flag).close()
+        _bind(host or self.settings.host, port, flag).close()
 
     def run(self) -> int:
         """Open everything, serve, close everything."""
@@ -97,7 +100,7 @@ class Collector:
             control=control,
             spool=spool,
             now_ns=time.time_ns,
-            authenticate=_authenticator(settings, control),
+            authenticate=_authenticator(settings, control, self.dashboard_key),
             checks=lambda: {"spool": spool.healthy, "writer": writer.alive, "open": not self._closing},
             degraded=lambda: writer.storage_failing,
         )
@@ -207,13 +210,15 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _authenticator(settings: Settings, control: Control) -> Callable[[str | None], Principal]:
-    bootstrap = settings.bootstrap_key.get_secret_value() if settings.bootstrap_key else ""
-    admin = Principal(DEFAULT_PROJECT, SCOPES, key_id="bootstrap")
-    find_key = find_bootstrap_key(bootstrap, admin, control.find_key)
+def _authenticator(settings: Settings, control: Control, dashboard_key: str) -> Callable[[str | None], Principal]:
+    known = {dashboard_key: Principal(DEFAULT_PROJECT, frozenset({"read"}), key_id="dashboard")}
+    if settings.bootstrap_key is not None:
+        known[settings.bootstrap_key.get_secret_value()] = Principal(DEFAULT_PROJECT, SCOPES, key_id="bootstrap")
+    find_key = with_process_keys(known, control.find_key)
 
     def authenticate_header(authorization: str | None) -> Principal:
-        return authenticate(authorization, keys_required=bool(bootstrap) or control.has_keys(), find_key=find_key)
+        required = settings.bootstrap_key is not None or control.has_keys()
+        return authenticate(authorization, keys_required=required, find_key=find_key)
 
     return authenticate_header
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sqlite3
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from e2e.processes import LIMELIGHT, Collector, free_port
@@ -65,6 +68,19 @@ def test_another_address_needs_a_key(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_a_directory_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert limelight("migrate", "--data-dir", str(data)).returncode == 0
+    with contextlib.closing(sqlite3.connect(data / "control.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    before = (data / "control.db").read_bytes()
+    ports = ["--http-port", str(free_port()), "--grpc-port", str(free_port())]
+    for command in (("collector", *ports), ("migrate",)):
+        refused(limelight(*command, "--data-dir", str(data)), "newer")
+    assert (data / "control.db").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
@@ -86,8 +102,6 @@ def test_a_wrong_flag_or_setting(
 
 
 def test_keys_open_the_collector_and_close_it_to_others(tmp_path: Path) -> None:
-    import httpx
-
     created = limelight(
         "keys",
         "create",
@@ -115,6 +129,26 @@ def test_keys_open_the_collector_and_close_it_to_others(tmp_path: Path) -> None:
     finally:
         running.stop()
     assert key.encode() not in (tmp_path / "data" / "control.db").read_bytes()
+
+
+def test_the_dashboard_of_up_reads_although_keys_are_required(tmp_path: Path) -> None:
+    created = limelight(
+        "keys", "create", "--project", "default", "--scope", "ingest", "--data-dir", str(tmp_path / "data")
+    )
+    assert created.returncode == 0, created.stderr
+    running = Collector(tmp_path / "data", "up")
+    running.start()
+    try:
+        assert running.process is not None
+        children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+        environments = [Path(f"/proc/{child}/environ").read_bytes().split(b"\0") for child in children]
+        (key,) = [entry.partition(b"=")[2] for names in environments for entry in names if b"_API_KEY=" in entry]
+        headers = {"Authorization": f"Bearer {key.decode()}"}
+        assert httpx.get(f"{running.url}/api/v1/traces", headers=headers).status_code == 200
+        assert httpx.get(f"{running.url}/api/v1/keys", headers=headers).status_code == 403
+        assert httpx.get(f"{running.url}/api/v1/traces").status_code == 401
+    finally:
+        running.stop()
 
 
 def test_doctor_passes_against_a_collector_and_fails_without(collector: Collector) -> None:
