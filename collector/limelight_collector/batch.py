@@ -49,26 +49,26 @@ class Score:
     score_id: str
 
 
-def _empty_columns() -> dict[str, list[Any]]:
-    return {column.name: [] for column in COLUMNS}
-
-
 @dataclass(slots=True)
 class Batch:
-    """Spans as columns (equal lengths; `project_id` in each row), with their flags and scores."""
+    """Spans (rows of column values, `project_id` in each) with their flags and scores."""
 
-    columns: dict[str, list[Any]] = field(default_factory=_empty_columns)
+    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     flags: list[Flag] = field(default_factory=list[Flag])
     scores: list[Score] = field(default_factory=list[Score])
 
     def __len__(self) -> int:
         """Number of spans."""
-        return len(self.columns["span_id"])
+        return len(self.rows)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add one span; names missing from `row` get their column's empty value."""
-        for column in COLUMNS:
-            self.columns[column.name].append(row.get(column.name, _EMPTY[column.name]))
+        """Add one span; a name missing from `row` has its column's empty value."""
+        self.rows.append(row)
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The spans as columns of equal length, in the order of `store.columns`."""
+        return {name: [row.get(name, empty) for row in self.rows] for name, empty in _EMPTY.items()}
 
 
 def _empty_value(type_: str) -> Any:

@@ -21,7 +21,6 @@ from limelight_collector import metrics
 from limelight_collector.batch import Batch, Flag, Score
 from limelight_collector.errors import QueryLimit, StartupRefused, Unavailable
 from limelight_collector.store import Rows, failures
-from limelight_collector.store.columns import COLUMNS
 from limelight_migrations.clickhouse import NewerSchema
 from limelight_migrations.clickhouse import migrate as apply_migrations
 from limelight_migrations.clickhouse import migrations as all_migrations
@@ -94,8 +93,8 @@ class ClickHouseStore:
 
     def insert(self, batch: Batch) -> None:
         """Store spans, then what hangs on them; each insert is on disk when it returns (fsync_after_insert)."""
-        names = [column.name for column in COLUMNS]
-        self._insert("spans", names, [batch.columns[name] for name in names])
+        columns = batch.columns
+        self._insert("spans", list(columns), list(columns.values()))
         self._insert("flags", _FLAG_NAMES, _columns_of(Flag, batch.flags))
         self._insert("scores", _SCORE_NAMES, _columns_of(Score, batch.scores))
 
