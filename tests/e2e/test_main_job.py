@@ -29,14 +29,13 @@ APPLICATION = textwrap.dedent(
 
     client = openai.OpenAI(base_url=sys.argv[2], api_key="local", max_retries=0)
     messages = [{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": sys.argv[3]}]
-    model = "smollm2-135m"
+    # ignore_eos: llama.cpp goes on to max_tokens, so that the finish reason is known beforehand
+    asked = dict(model="smollm2-135m", messages=messages, max_tokens=12, temperature=0, extra_body={"ignore_eos": True})
     usage = []
     with limelight.context(session_id="chat-1", user_id="ada"), limelight.span("support", kind="agent") as step:
-        answer = client.chat.completions.create(model=model, messages=messages, max_tokens=12)
+        answer = client.chat.completions.create(**asked)
         usage.append(answer.usage.model_dump())
-        for chunk in client.chat.completions.create(
-            model=model, messages=messages, max_tokens=12, stream=True, stream_options={"include_usage": True}
-        ):
+        for chunk in client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}):
             if chunk.usage:
                 usage.append(chunk.usage.model_dump())
         try:
