@@ -57,9 +57,11 @@ def has_content(row: Mapping[str, Any]) -> bool:
 
 def of_span(row: Mapping[str, Any]) -> None:
     """One span's words: system, input, output; then tool and retrieval fields."""
-    if row.get("system_instructions"):
+    asked: Sequence[Message] = row.get("input_messages") or []
+    # The column also gathers system messages of the input, which are shown in their place.
+    if row.get("system_instructions") and not any(said.get("role") in {"system", "developer"} for said in asked):
         _say("system", row["system_instructions"])
-    for message in row.get("input_messages") or []:
+    for message in asked:
         _message(message)
     for message in row.get("output_messages") or []:
         _message(message, is_output=True)
