@@ -74,6 +74,7 @@ def run(flags: dict[str, Any]) -> int:
 
 
 def _run(flags: dict[str, Any], stack: ExitStack) -> int:
+    own = _user_backend(flags) if flags["base_url"] else None
     data_dir = Path(flags["data_dir"] or "limelight-demo-data")
     data_dir.mkdir(parents=True, exist_ok=True)
     endpoint = f"http://127.0.0.1:{flags['http_port']}"
@@ -83,16 +84,19 @@ def _run(flags: dict[str, Any], stack: ExitStack) -> int:
     print("Starting Limelight on embedded storage …", flush=True)
     product = _start_product(flags, data_dir, webhook)
     stack.callback(product.stop)
-    model = None if flags["base_url"] else _start_model(data_dir)
+    model = None if own else _start_model(data_dir)
     if model is not None:
         stack.callback(model[0].stop)
     ready_s = product.wait_ready(f"{endpoint}/readyz", 60)
     print(f"  collector ready after {ready_s:.1f} s: OTLP {endpoint}, gRPC port {flags['grpc_port']}")
-    backend = model[1] if model is not None else _user_backend(flags)
     if model is not None:
+        backend = model[1]
         model[0].wait_ready(f"{backend.base_url.removesuffix('/v1')}/health", 120)
         print(f"  real model ready: SmolLM2-135M under llama.cpp at {backend.base_url}")
         _set_prices(endpoint, backend)
+    else:
+        assert own is not None
+        backend = own
     product.wait_ready(f"{dashboard}/_stcore/health", 60)
     print(f"  dashboard: {dashboard}\n", flush=True)
 
