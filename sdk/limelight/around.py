@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limelight import call as calls
-from limelight.call import Call, Recorder
+from limelight.call import HTTP, Call, Recorder
 from limelight.guard import quiet
 from limelight.stream import conceal_usage
 
@@ -24,35 +24,42 @@ Amend = Callable[[Recorder, Any, dict[str, Any]], "dict[str, Any] | None"]
 class Operation:
     """What a provider knows of one method of its library."""
 
-    start: Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Call]
-    """(recorder, self, args, kwargs as the user gave them) -> the started call."""
+    library: str
+    """The provider's name: an outer library of ours may mute it."""
+    start: Callable[[Recorder, Any, tuple[Any, ...], dict[str, Any]], Call | None]
+    """(recorder, self, args, kwargs as the user gave them) -> the started call; None: not worth a span."""
     finish: Callable[[Call, Any, dict[str, Any], bool], Any]
     """(call, result, kwargs, whether we asked for usage): read the result and end the call, or follow its stream.
     A generator that must replace the result is returned; None leaves the result as it is."""
     amend: Amend | None = None
     """Keyword arguments to send instead, or None."""
+    mutes: frozenset[str] = HTTP
+    """Libraries below this one, whose calls are this one's own business."""
+    is_method: bool = True
+    """Whether the first argument is the owner; a function of a module has none."""
 
 
-def _on() -> bool:
+def _on(operation: Operation) -> bool:
     with quiet("asking whether the SDK runs"):
-        return calls.installed() is not None
+        return calls.active(operation.library) is not None
     return False
 
 
-def _begin(operation: Operation, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _begin(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     with quiet("reading a request"):
-        recorder = calls.active()
+        recorder = calls.active(operation.library)
         if recorder is not None:
-            return operation.start(recorder, owner, args, kwargs)
+            owner, rest = (args[0], args[1:]) if operation.is_method else (None, args)
+            return operation.start(recorder, owner, rest, kwargs)
     return None
 
 
-def _amended(operation: Operation, owner: Any, kwargs: dict[str, Any]) -> dict[str, Any] | None:
+def _amended(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
     if operation.amend is not None:
         with quiet("asking for usage"):
-            recorder = calls.active()
+            recorder = calls.active(operation.library)
             if recorder is not None:
-                return operation.amend(recorder, owner, kwargs)
+                return operation.amend(recorder, args[0] if operation.is_method else None, kwargs)
     return None
 
 
@@ -78,15 +85,15 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
         return _wrap_async(original, operation)
 
     @functools.wraps(original)
-    def observed(owner: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _begin(operation, owner, args, kwargs)
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        call = _begin(operation, args, kwargs)
         if call is None:
-            return original(owner, *args, **kwargs)
-        amended = _amended(operation, owner, kwargs)
+            return original(*args, **kwargs)
+        amended = _amended(operation, args, kwargs)
         with quiet("entering a call"):
-            call.enter()
+            call.enter(operation.mutes)
         try:
-            result = original(owner, *args, **(kwargs if amended is None else amended))
+            result = original(*args, **(kwargs if amended is None else amended))
         except BaseException as error:
             with quiet("recording a failure"):
                 call.fail(error)
@@ -102,36 +109,31 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
 
 def _wrap_async(original: Callable[..., Awaitable[Any]], operation: Operation) -> Callable[..., Any]:
     @functools.wraps(original)
-    def started(owner: Any, *args: Any, **kwargs: Any) -> Any:
+    def started(*args: Any, **kwargs: Any) -> Any:
         """Arguments are checked at the call, as the original does; the rest happens when it is awaited."""
-        if not _on():
-            return original(owner, *args, **kwargs)
-        amended = _amended(operation, owner, kwargs)
-        awaitable = original(owner, *args, **(kwargs if amended is None else amended))
-        return _awaited(awaitable, operation, owner, args, kwargs, amended is not None)
+        if not _on(operation):
+            return original(*args, **kwargs)
+        amended = _amended(operation, args, kwargs)
+        awaitable = original(*args, **(kwargs if amended is None else amended))
+        return _awaited(awaitable, operation, args, kwargs, amended is not None)
 
     @functools.wraps(original)
-    async def coroutine(owner: Any, *args: Any, **kwargs: Any) -> Any:
-        return await started(owner, *args, **kwargs)
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        return await started(*args, **kwargs)
 
     return coroutine if inspect.iscoroutinefunction(original) else started
 
 
 async def _awaited(
-    awaitable: Awaitable[Any],
-    operation: Operation,
-    owner: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    asked: bool,
+    awaitable: Awaitable[Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], asked: bool
 ) -> Any:
-    call = _begin(operation, owner, args, kwargs)
+    call = _begin(operation, args, kwargs)
     if call is None:
         result = await awaitable
         _conceal(result, asked)
         return result
     with quiet("entering a call"):
-        call.enter()
+        call.enter(operation.mutes)
     try:
         result = await awaitable
     except BaseException as error:

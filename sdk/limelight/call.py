@@ -6,6 +6,7 @@ collected in a dict and written in one go, which costs a third of setting them o
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Recorder:
 _current: Recorder | None = None
 _open: dict[int, Call] = {}
 _abandoned: deque[Call] = deque()
+_reaping = threading.Lock()
 
 
 def install(recorder: Recorder | None) -> None:
@@ -51,12 +53,23 @@ def installed() -> Recorder | None:
     return _current
 
 
-def active() -> Recorder | None:
-    """The recorder, or None also where this context's instrumentation is suppressed."""
+HTTP = frozenset({"httpx", "requests", "aiohttp"})
+"""The HTTP clients that providers stand on: muted inside a provider's own call."""
+_MUTED = otel_context.create_key("limelight-muted")
+
+
+def active(library: str) -> Recorder | None:
+    """The recorder, or None also where this context's instrumentation is suppressed, or `library`'s muted."""
     recorder = _current
     if recorder is None or otel_context.get_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  the API has no public name for it
         return None
-    return recorder
+    return None if library in muted() else recorder
+
+
+def muted() -> frozenset[str]:
+    """The libraries whose calls, in this context, are part of an outer call of ours."""
+    names: Any = otel_context.get_value(_MUTED)
+    return names or frozenset()
 
 
 class Call:
@@ -124,10 +137,12 @@ class Call:
         """Note the first content of a stream: time to first chunk, from sending, in seconds."""
         self._fields[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (self._recorder.monotonic_ns() - self._monotonic_ns) / 1e9
 
-    def enter(self) -> None:
-        """Make the span current for the code that runs until `leave`."""
-        self._previous = otel_context.get_current()
-        otel_context.attach(trace.set_span_in_context(self.span, self._previous))
+    def enter(self, mutes: frozenset[str] = frozenset()) -> None:
+        """Make the span current, and the libraries `mutes` silent, for the code that runs until `leave`."""
+        self._previous = previous = otel_context.get_current()
+        if mutes:
+            previous = otel_context.set_value(_MUTED, mutes | muted(), previous)
+        otel_context.attach(trace.set_span_in_context(self.span, previous))
 
     def leave(self) -> None:
         """Restore what was current; nothing where another context runs now (a task closed elsewhere)."""
@@ -213,9 +228,10 @@ def abandon(call: Call) -> None:
 
 def reap() -> None:
     """End abandoned calls at their last sign of life; the export worker and `flush` do this."""
-    while _abandoned:
-        with quiet("ending an abandoned stream"):
-            _abandoned.popleft().stop(at_last_sign=True)
+    with _reaping:  # so that a `flush` does not overtake the worker, which may be about to end one
+        while _abandoned:
+            with quiet("ending an abandoned stream"):
+                _abandoned.popleft().stop(at_last_sign=True)
 
 
 def stop_all() -> None:
@@ -228,5 +244,7 @@ def stop_all() -> None:
 
 def forget_all() -> None:
     """Drop every open call without a trace: in a forked child they are the parent's."""
+    global _reaping
     _open.clear()
     _abandoned.clear()
+    _reaping = threading.Lock()

@@ -1,6 +1,6 @@
 """Find, wrap, unwrap: which libraries are instrumented, when, and how they get their own functions back.
 
-A library that is imported already is patched at once, another when it is imported. Patches hold no settings: each call
+A module that is imported already is patched at once, another when it is imported. Patches hold no settings: each call
 asks for the running recorder, so patching twice, or after a new `init`, changes nothing.
 """
 
@@ -9,19 +9,35 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.metadata
-import importlib.util
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 from limelight.guard import LOGGER, quiet, warn_once
 
-PROVIDERS: dict[str, tuple[int, int]] = {"openai": (1, 60), "ollama": (0, 4)}
-"""Library (its import and distribution name, and its module under `providers`) -> the oldest version supported."""
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One library that can be instrumented by the module of its name under `limelight.providers`."""
+
+    distributions: tuple[str, ...]
+    """The packages it may come in; the first installed one counts. Empty: the standard library."""
+    oldest: tuple[int, int]
+    """The oldest version supported."""
+    modules: tuple[str, ...]
+    """Modules whose import is waited for; each is handed to the provider's `instrument(patches, module)`."""
+
+
+PROVIDERS: dict[str, Library] = {
+    "ollama": Library(("ollama",), (0, 4), ("ollama",)),
+    "openai": Library(("openai",), (1, 60), ("openai",)),
+}
+"""What `providers=` may name."""
 
 
 class Declined(Exception):
@@ -29,14 +45,15 @@ class Declined(Exception):
 
 
 class Patches:
-    """The attributes replaced in one library, and how to put them back."""
+    """The attributes replaced in one module, and how to put them back."""
 
     def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any, bool, Any]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._replaced: set[tuple[int, str]] = set()
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace `owner.name` by `make(original)`; a name the owner lacks is left out (another version)."""
-        if any(known is owner and named == name for known, named, *_ in self._undo):
+        if (id(owner), name) in self._replaced:
             return  # one class under two names
         if not hasattr(owner, name):
             LOGGER.debug("%r has no %s: not instrumented", owner, name)
@@ -45,21 +62,31 @@ class Patches:
         stored = vars(owner).get(name)
         wrapped = make(getattr(owner, name))
         setattr(owner, name, wrapped)
-        self._undo.append((owner, name, stored, own, wrapped))
+        self._replaced.add((id(owner), name))
+        self._undo.append(lambda: _put_back(owner, name, stored, own, wrapped))
+
+    def on_undo(self, undo: Callable[[], None]) -> None:
+        """Also call `undo` when the library gets its own functions back."""
+        self._undo.append(undo)
 
     def undo(self) -> None:
         """Put the identical objects back, except where somebody has wrapped ours since: then ours calls through."""
-        for owner, name, stored, own, wrapped in reversed(self._undo):
-            if vars(owner).get(name) is not wrapped:
-                continue
-            if own:
-                setattr(owner, name, stored)
-            else:
-                delattr(owner, name)
-        self._undo.clear()
+        while self._undo:
+            with quiet("uninstrumenting"):
+                self._undo.pop()()
+        self._replaced.clear()
 
 
-_patched: dict[str, Patches] = {}
+def _put_back(owner: Any, name: str, stored: Any, own: bool, wrapped: Any) -> None:
+    if vars(owner).get(name) is not wrapped:
+        return
+    if own:
+        setattr(owner, name, stored)
+    else:
+        delattr(owner, name)
+
+
+_patched: dict[tuple[str, str], Patches] = {}
 _lock = threading.RLock()
 
 
@@ -69,12 +96,13 @@ def instrument(names: Iterable[str] | None) -> None:
     wanted = set(PROVIDERS) if names is None else set(names)
     for unknown in sorted(wanted - set(PROVIDERS)):
         warn_once(f"provider {unknown}", "providers=: %r is not known; known are %s", unknown, ", ".join(PROVIDERS))
-    later: set[str] = set()
+    later: dict[str, str] = {}
     for name in sorted(wanted & set(PROVIDERS)):
-        if name in sys.modules:
-            _patch(name, asked)
-        else:
-            later.add(name)
+        for module in PROVIDERS[name].modules:
+            if _is_loaded(module):
+                _patch(name, module, asked)
+            else:
+                later[module] = name
     _watch_imports(later, asked)
 
 
@@ -82,58 +110,82 @@ def uninstrument() -> None:
     """Give every library its own functions back and stop watching imports."""
     with _lock:
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Watcher)]
-        for name in list(_patched):
-            with quiet("uninstrumenting"):
-                _patched.pop(name).undo()
+        for key in list(_patched):
+            _patched.pop(key).undo()
 
 
-def _patch(name: str, asked: bool) -> None:
-    with quiet(f"instrumenting {name}"), _lock:
-        if name in _patched:
-            return
-        patches = Patches()
-        try:
-            _require_version(name)
-            importlib.import_module(f"limelight.providers.{name}").instrument(patches)
-        except Declined as reason:
-            if asked:
-                warn_once(f"declined {name}", "%s is not instrumented: %s", name, reason)
-            return
-        except Exception:
-            patches.undo()
-            raise
-        _patched[name] = patches
+def _is_loaded(module: str) -> bool:
+    """Whether a module has run to its end: one still being imported (by a thread) is patched by its loader."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return module in sys.modules and not getattr(spec, "_initializing", False)
+
+
+def _patch(name: str, module: str, asked: bool) -> None:
+    with quiet(f"instrumenting {name}"):
+        # before the lock is taken: an import waits for other threads' imports, whose end may wait for the lock
+        provider = importlib.import_module(f"limelight.providers.{name}")
+        with _lock:
+            if (name, module) not in _patched:
+                _instrument(name, module, provider, asked)
+
+
+def _instrument(name: str, module: str, provider: Any, asked: bool) -> None:
+    patches = Patches()
+    try:
+        _require_version(name)
+        provider.instrument(patches, sys.modules[module])
+    except Declined as reason:
+        message = f"{name} is not instrumented: {reason}"
+        if asked:
+            warn_once(f"declined {name}", "%s", message)
+        else:
+            LOGGER.debug(message)
+        return
+    except Exception:
+        patches.undo()
+        raise
+    _patched[name, module] = patches
 
 
 def _require_version(name: str) -> None:
-    try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        raise Declined("no installed package has this name") from None
-    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if found < PROVIDERS[name]:
-        raise Declined(f"version {version} is older than {'.'.join(map(str, PROVIDERS[name]))}")
+    library = PROVIDERS[name]
+    if not library.distributions:
+        return
+    for distribution in library.distributions:
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if found < library.oldest:
+            raise Declined(f"version {version} is older than {'.'.join(map(str, library.oldest))}")
+        return
+    raise Declined(f"no package of the name {' or '.join(library.distributions)} is installed")
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
     """Stands first on `sys.meta_path` and lets the others find; a module it waits for is patched after it has run."""
 
-    def __init__(self, names: set[str], asked: bool) -> None:
+    def __init__(self, names: dict[str, str], asked: bool) -> None:
         self.names = names
+        """Module waited for -> provider."""
         self._asked = asked
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The real spec with our loader around its own; None for modules nobody waits for."""
-        del target
-        if path is not None or fullname not in self.names:
+        name = self.names.get(fullname)
+        if name is None:
             return None
-        self.names.discard(fullname)  # so that the search below does not come back here
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, fullname, self._asked)
-        return spec
+        for finder in sys.meta_path:
+            find = None if isinstance(finder, _Watcher) else getattr(finder, "find_spec", None)
+            spec = find and find(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, name, self._asked)
+                return spec
+        return None
 
 
 class _Loader(importlib.abc.Loader):
@@ -157,10 +209,10 @@ class _Loader(importlib.abc.Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        _patch(self._name, self._asked)
+        _patch(self._name, module.__name__, self._asked)
 
 
-def _watch_imports(names: set[str], asked: bool) -> None:
+def _watch_imports(names: dict[str, str], asked: bool) -> None:
     with _lock:
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Watcher)]
         if names:

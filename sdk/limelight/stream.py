@@ -1,17 +1,19 @@
 """Streams: follow the chunks of a call while the user iterates, and end the call exactly once.
 
-A vendor's stream object stays that object: only its inner iterator is replaced (`follow`, `follow_async`). Plain
-generators are wrapped by a generator (`relay`, `relay_async`). The chunks themselves are handed on untouched, except
-one that exists only because we asked for usage.
+A vendor's stream object stays that object: only its inner iterator is replaced (`follow`, `follow_async`), or the byte
+iterators of the HTTP response it will read (`follow_body`). Plain generators are wrapped by a generator (`relay`,
+`relay_async`). Chunks are handed on untouched, except one that exists only because we asked for usage.
 """
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Protocol
 
-from limelight.call import Call, abandon
+from limelight import wire
+from limelight.call import HTTP, Call, abandon
 from limelight.guard import quiet, report
 
 
@@ -66,14 +68,14 @@ class _Followed:
         self._inner = inner
         self._watch = watch
         self._hide_usage = hide_usage
-        self._stepping = False
+        self.is_stepping = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def closed(self) -> None:
         """The vendor's response was closed: by the user, unless it happens inside a step, which then tells why."""
-        if self._watch is not None and not self._stepping:
+        if self._watch is not None and not self.is_stepping:
             self._watch.end()
 
     def _hides(self, chunk: Any) -> bool:
@@ -109,7 +111,7 @@ class Steps(_Followed):
 
     def __next__(self) -> Any:
         while True:
-            self._stepping = True
+            self.is_stepping = True
             try:
                 chunk = next(self._inner)
             except StopIteration:
@@ -119,7 +121,7 @@ class Steps(_Followed):
                 self._over(error)
                 raise
             finally:
-                self._stepping = False
+                self.is_stepping = False
             if not self._hides(chunk):
                 return chunk
 
@@ -132,7 +134,7 @@ class AsyncSteps(_Followed):
 
     async def __anext__(self) -> Any:
         while True:
-            self._stepping = True
+            self.is_stepping = True
             try:
                 chunk = await self._inner.__anext__()
             except StopAsyncIteration:
@@ -142,30 +144,35 @@ class AsyncSteps(_Followed):
                 self._over(error)
                 raise
             finally:
-                self._stepping = False
+                self.is_stepping = False
             if not self._hides(chunk):
                 return chunk
 
 
-def follow(stream: Any, response: Any, call: Call, chunks: Chunks, *, hide_usage: bool) -> None:
-    """Watch a vendor stream that iterates its `_iterator`; `response` is what its `close` closes.
+def follow(
+    stream: Any, response: Any, call: Call, chunks: Chunks, *, hide_usage: bool = False, attribute: str = "_iterator"
+) -> None:
+    """Watch a vendor stream that iterates its `attribute`; `response` is what its `close` closes.
 
     `hide_usage` withholds the one chunk that is there only because we asked for usage.
     """
-    watch = Watch(call, chunks)
-    steps = Steps(stream._iterator, watch, hide_usage)  # noqa: SLF001  the one place a vendor's stream lets us stand beside it
-    watch.guard_collection(steps)
-    stream._iterator = steps  # noqa: SLF001
-    _after(response, "close", steps.closed)
+    _follow(Steps, "close", stream, response, Watch(call, chunks), hide_usage, attribute)
 
 
-def follow_async(stream: Any, response: Any, call: Call, chunks: Chunks, *, hide_usage: bool) -> None:
+def follow_async(
+    stream: Any, response: Any, call: Call, chunks: Chunks, *, hide_usage: bool = False, attribute: str = "_iterator"
+) -> None:
     """The same for an asynchronous stream, closed by the response's `aclose`."""
-    watch = Watch(call, chunks)
-    steps = AsyncSteps(stream._iterator, watch, hide_usage)  # noqa: SLF001
+    _follow(AsyncSteps, "aclose", stream, response, Watch(call, chunks), hide_usage, attribute)
+
+
+def _follow(
+    steps_of: type[_Followed], close: str, stream: Any, response: Any, watch: Watch, hide_usage: bool, attribute: str
+) -> None:
+    steps = steps_of(getattr(stream, attribute), watch, hide_usage)
     watch.guard_collection(steps)
-    stream._iterator = steps  # noqa: SLF001
-    _after_async(response, "aclose", steps.closed)
+    setattr(stream, attribute, steps)
+    after(response, close, steps.closed)
 
 
 def conceal_usage(stream: Any) -> None:
@@ -175,43 +182,123 @@ def conceal_usage(stream: Any) -> None:
     stream._iterator = steps(inner, None, True)  # noqa: SLF001
 
 
-def _after(owner: Any, name: str, then: Callable[[], None]) -> None:
-    original = getattr(owner, name)
+def follow_body(response: Any, call: Call, chunks: Chunks, content_type: str) -> None:
+    """Watch the body of an unread `httpx` response, however it is read: whole, by lines, as events.
 
-    def closing() -> Any:
+    `chunks` gets each JSON event of a stream, or the one JSON value of a plain body. What is read raw, still
+    compressed, is not seen; the call then ends when the response is closed.
+    """
+    watch = Watch(call, Decoded(chunks, content_type))
+    steps: list[_Followed] = []
+
+    def close() -> None:
+        if not any(step.is_stepping for step in steps):
+            watch.end()
+
+    for name, steps_of in (("iter_bytes", Steps), ("aiter_bytes", AsyncSteps)):
+        original = getattr(response, name)
+
+        def watched(*args: Any, _original: Any = original, _steps_of: Any = steps_of, **kwargs: Any) -> Any:
+            body = _original(*args, **kwargs)
+            with quiet("following a body"):
+                step = _steps_of(body, watch, False)
+                steps.append(step)
+                return step
+            return body
+
+        setattr(response, name, watched)
+    watch.guard_collection(response)
+    after(response, "close", close)
+    after(response, "aclose", close)
+
+
+class Decoded:
+    """Chunks of bytes, as `Chunks` of the JSON values they carry."""
+
+    def __init__(self, chunks: Chunks, content_type: str) -> None:
+        self._chunks = chunks
+        self._decoder = wire.decoder(content_type)
+
+    def add(self, chunk: Any) -> bool:
+        """Take some bytes; True where a value they complete carries content."""
+        carries = [self._chunks.add(value) for value in self._decoder.feed(chunk)]
+        return any(carries)
+
+    def fill(self, call: Call) -> None:
+        """Take what is left undecoded, then write."""
+        for value in self._decoder.end():
+            self._chunks.add(value)
+        self._chunks.fill(call)
+
+
+class Whole:
+    """`Chunks` of an answer that is no stream: the last value is the answer, `read(call, answer)` writes it."""
+
+    def __init__(self, read: Callable[[Call, Any], None]) -> None:
+        self._read = read
+        self._answer: Any = None
+
+    def add(self, chunk: Any) -> bool:
+        """Take the answer; it is no first chunk."""
+        self._answer = chunk
+        return False
+
+    def fill(self, call: Call) -> None:
+        """Write the answer, if it came."""
+        if self._answer is not None:
+            self._read(call, self._answer)
+
+
+def after(owner: Any, name: str, then: Callable[[], None]) -> None:
+    """Run `then` after each call of `owner.name`, a method, synchronous or not; nothing where it has none."""
+    original = getattr(owner, name, None)
+    if original is None:
+        return
+
+    def closing(*args: Any, **kwargs: Any) -> Any:
         try:
-            return original()
+            return original(*args, **kwargs)
         finally:
             with quiet("closing a stream"):
                 then()
 
-    setattr(owner, name, closing)
-
-
-def _after_async(owner: Any, name: str, then: Callable[[], None]) -> None:
-    original = getattr(owner, name)
-
-    async def closing() -> Any:
+    async def closing_async(*args: Any, **kwargs: Any) -> Any:
         try:
-            return await original()
+            return await original(*args, **kwargs)
         finally:
             with quiet("closing a stream"):
                 then()
 
-    setattr(owner, name, closing)
+    setattr(owner, name, closing_async if inspect.iscoroutinefunction(original) else closing)
 
 
-def relay(inner: Generator[Any, Any, Any], call: Call, chunks: Chunks) -> Generator[Any, Any, Any]:
-    """A generator that yields what `inner` yields and watches it."""
+def relay(inner: Iterator[Any], call: Call, chunks: Chunks) -> Generator[Any, Any, Any]:
+    """A generator that yields what `inner` yields and watches it.
+
+    The call is current during the first step, where a lazy `inner` sends its request.
+    """
     watch = Watch(call, chunks)
-    outer = _relay(inner, watch)
+    outer = _relay(inner, watch, call)
     watch.guard_collection(outer)
     return outer
 
 
-def _relay(inner: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any, Any]:
+def _relay(inner: Iterator[Any], watch: Watch, call: Call) -> Generator[Any, Any, Any]:
+    first = True
     try:
-        for chunk in inner:
+        while True:
+            with quiet("entering a stream"):
+                if first:
+                    call.enter(HTTP)
+            try:
+                chunk = next(inner)
+            except StopIteration:
+                break
+            finally:
+                with quiet("leaving a stream"):
+                    if first:
+                        call.leave()
+                first = False
             with quiet("reading a chunk"):
                 watch.chunk(chunk)
             yield chunk
@@ -227,20 +314,35 @@ def _relay(inner: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any,
         with quiet("ending a stream"):
             watch.end()
     finally:
-        inner.close()
+        close = getattr(inner, "close", None)
+        if close is not None:
+            close()
 
 
-def relay_async(inner: AsyncGenerator[Any, Any], call: Call, chunks: Chunks) -> AsyncGenerator[Any, Any]:
+def relay_async(inner: AsyncIterator[Any], call: Call, chunks: Chunks) -> AsyncGenerator[Any, Any]:
     """The same for an asynchronous generator."""
     watch = Watch(call, chunks)
-    outer = _relay_async(inner, watch)
+    outer = _relay_async(inner, watch, call)
     watch.guard_collection(outer)
     return outer
 
 
-async def _relay_async(inner: AsyncGenerator[Any, Any], watch: Watch) -> AsyncGenerator[Any, Any]:
+async def _relay_async(inner: AsyncIterator[Any], watch: Watch, call: Call) -> AsyncGenerator[Any, Any]:
+    first = True
     try:
-        async for chunk in inner:
+        while True:
+            with quiet("entering a stream"):
+                if first:
+                    call.enter(HTTP)
+            try:
+                chunk = await inner.__anext__()
+            except StopAsyncIteration:
+                break
+            finally:
+                with quiet("leaving a stream"):
+                    if first:
+                        call.leave()
+                first = False
             with quiet("reading a chunk"):
                 watch.chunk(chunk)
             yield chunk
@@ -256,4 +358,6 @@ async def _relay_async(inner: AsyncGenerator[Any, Any], watch: Watch) -> AsyncGe
         with quiet("ending a stream"):
             watch.end()
     finally:
-        await inner.aclose()
+        close = getattr(inner, "aclose", None)
+        if close is not None:
+            await close()

@@ -66,29 +66,24 @@ def test_an_inherited_method_is_given_back_by_deletion() -> None:
 
 
 def test_a_library_imported_later_is_patched_then(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "latelib.py").write_text("def call():\n    return 1\n")
+    (tmp_path / "latelib").mkdir()
+    (tmp_path / "latelib" / "__init__.py").write_text("")
+    (tmp_path / "latelib" / "calls.py").write_text("def call():\n    return 1\n")
     (tmp_path / "hooks_latelib.py").write_text(
-        "def instrument(patches):\n"
-        "    import latelib\n"
+        "def instrument(patches, latelib):\n"
         "    patches.replace(latelib, 'call', lambda original: lambda: original() + 1)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(patch.PROVIDERS, "latelib", (1, 0))
-    monkeypatch.setattr(patch, "_require_version", lambda name: None)
+    monkeypatch.setitem(patch.PROVIDERS, "latelib", patch.Library((), (1, 0), ("latelib.calls",)))
     monkeypatch.setitem(sys.modules, "limelight.providers.latelib", importlib.import_module("hooks_latelib"))
     patch.instrument(["latelib"])
     try:
-        latelib = importlib.import_module("latelib")
+        latelib = importlib.import_module("latelib.calls")
         assert latelib.call() == 2
         assert type(latelib.__spec__.loader).__module__ == "_frozen_importlib_external"
-        assert not any(
-            "limelight" in type(finder).__module__ and finder.names
-            for finder in sys.meta_path
-            if hasattr(finder, "names")
-        )
     finally:
         patch.uninstrument()
-        sys.modules.pop("latelib", None)
+        sys.modules.pop("latelib.calls", None)
     assert latelib.call() == 1
 
 
@@ -97,7 +92,7 @@ def test_a_declined_library_is_told_only_to_who_asked(
     names: list[str] | None, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("openai")
-    monkeypatch.setitem(patch.PROVIDERS, "openai", (999, 0))
+    monkeypatch.setitem(patch.PROVIDERS, "openai", patch.Library(("openai",), (999, 0), ("openai",)))
     with caplog.at_level(logging.WARNING, "limelight"), recording(providers=names):
         pass
     assert ("older than 999.0" in caplog.text) is warned

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from types import MethodType
+from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from limelight import semconv
@@ -202,17 +202,15 @@ def _finish(read: Any, call: Call, result: Any, _kwargs: dict[str, Any], _asked:
     return None
 
 
-def instrument(patches: Patches) -> None:
+def instrument(patches: Patches, ollama: ModuleType) -> None:
     """Wrap the four methods of both clients and, bound to the default client, the module's functions."""
-    import ollama
-
     for name, start, read in (
         ("chat", _start_chat, _read_chat),
         ("generate", _start_generate, _read_generate),
         ("embed", _start_embed, _read_embed),
         ("embeddings", _start_embed, _read_embed),
     ):
-        observed = functools.partial(wrap, operation=Operation(start, functools.partial(_finish, read)))
+        observed = functools.partial(wrap, operation=Operation("ollama", start, functools.partial(_finish, read)))
         for client in (ollama.Client, ollama.AsyncClient):
             patches.replace(client, name, observed)
         patches.replace(ollama, name, functools.partial(_rebound, observed))

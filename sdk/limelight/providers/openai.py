@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from limelight import semconv
@@ -178,7 +179,7 @@ def _ask_usage(recorder: Recorder, resource: Any, kwargs: dict[str, Any]) -> dic
 
 
 def _operation(start: Any, read: Any, chunks: Any = None, amend: Any = None) -> Operation:
-    return Operation(start, functools.partial(_finish, read, chunks), amend)
+    return Operation("openai", start, functools.partial(_finish, read, chunks), amend)
 
 
 _CHAT = _operation(_start_chat, answers.read_chat, ChatChunks, _ask_usage)
@@ -190,7 +191,7 @@ _RESOURCES = (
 )
 
 
-def instrument(patches: Patches) -> None:
+def instrument(patches: Patches, _module: ModuleType) -> None:
     """Wrap `create` and `parse` of the three resources, synchronous and asynchronous, where the version has them."""
     for module, owners, operation in _RESOURCES:
         try:
