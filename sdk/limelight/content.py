@@ -15,7 +15,7 @@ import json
 import math
 import pathlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 MAX_BYTES = 2**20
@@ -204,3 +204,13 @@ def field(value: Any, name: str) -> Any:
 
 
 _NOT_PYDANTIC = object()
+
+
+def items(value: Any) -> Sequence[Any]:
+    """The items of a list or tuple; of anything else none: an iterator is the user's, and can be read only once."""
+    return cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()
+
+
+def word(value: Any) -> str | None:
+    """A string, or None: other objects are not asked to print themselves."""
+    return str(value) if isinstance(value, str) else None
