@@ -5,6 +5,7 @@ What `quiet` swallows is counted in `SWALLOWED`; our own test run fails a test t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections import Counter
@@ -39,7 +40,8 @@ class quiet:  # noqa: N801  a context manager and decorator reads as a verb, lik
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        report(self._kind, error)
+        with contextlib.suppress(Exception):  # nothing is left to report it to
+            report(self._kind, error)
         return True
 
     def __call__(self, function: Callable[_P, _T]) -> Callable[_P, _T | None]:

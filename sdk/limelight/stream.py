@@ -81,26 +81,21 @@ class _Followed:
     def _hides(self, chunk: Any) -> bool:
         """Watch a chunk; whether it is there only because we asked for usage: it has usage and no choices.
 
-        Plain `try` where `quiet` would read better: this runs for every chunk.
+        Plain `try`, here and in the steps, where `quiet` would read better: this runs for every chunk.
         """
         try:
             if self._watch is not None:
                 self._watch.chunk(chunk)
         except Exception as error:
             report("reading a chunk", error)
-        try:
-            return self._hide_usage and not chunk.choices and chunk.usage is not None
-        except Exception as error:
-            report("looking for the usage chunk", error)
-        return False
+        return self._hide_usage and not chunk.choices and chunk.usage is not None
 
     def _over(self, error: BaseException | None) -> None:
-        with quiet("ending a stream"):
-            if self._watch is not None:
-                if error is None:
-                    self._watch.end()
-                else:
-                    self._watch.fail(error)
+        if self._watch is not None:
+            if error is None:
+                self._watch.end()
+            else:
+                self._watch.fail(error)
 
 
 class Steps(_Followed):
@@ -115,15 +110,21 @@ class Steps(_Followed):
             try:
                 chunk = next(self._inner)
             except StopIteration:
-                self._over(None)
+                with quiet("ending a stream"):
+                    self._over(None)
                 raise
             except BaseException as error:
-                self._over(error)
+                with quiet("ending a stream"):
+                    self._over(error)
                 raise
             finally:
                 self.is_stepping = False
-            if not self._hides(chunk):
-                return chunk
+            try:
+                if self._hides(chunk):
+                    continue
+            except Exception as error:
+                report("looking for the usage chunk", error)
+            return chunk
 
 
 class AsyncSteps(_Followed):
@@ -138,15 +139,21 @@ class AsyncSteps(_Followed):
             try:
                 chunk = await self._inner.__anext__()
             except StopAsyncIteration:
-                self._over(None)
+                with quiet("ending a stream"):
+                    self._over(None)
                 raise
             except BaseException as error:
-                self._over(error)
+                with quiet("ending a stream"):
+                    self._over(error)
                 raise
             finally:
                 self.is_stepping = False
-            if not self._hides(chunk):
-                return chunk
+            try:
+                if self._hides(chunk):
+                    continue
+            except Exception as error:
+                report("looking for the usage chunk", error)
+            return chunk
 
 
 def follow(
