@@ -1,0 +1,126 @@
+"""OpenAI's library: what its users do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import openai
+
+from sdk.journeys import Journey, Stream
+from sdk.server import Peer, json_reply, sse_reply
+from sdk.test_openai import CHUNKS, COMPLETION, MESSAGES, RESPONSE, _events, _stream_reply
+
+LIBRARY = "openai"
+EMBEDDING = {
+    "object": "list",
+    "model": "e-1",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}],
+    "usage": {"prompt_tokens": 4, "total_tokens": 4},
+}
+COMPLETED = {"type": "response.completed", "sequence_number": 3, "response": RESPONSE}
+
+
+class Desk:
+    def __init__(self, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
+        self.peer, self.loop = peer, loop
+        options = {"api_key": "k", "base_url": f"{peer.url}/v1", "max_retries": 0}
+        self.client, self.aclient = openai.OpenAI(**options), openai.AsyncOpenAI(**options)
+
+    def close(self) -> None:
+        self.client.close()
+        self.loop.run_until_complete(self.aclient.close())
+
+
+def plain(value: Any) -> Any:
+    return value.model_dump(exclude_unset=True)
+
+
+def _chat(desk: Desk) -> Any:
+    desk.peer.says(json_reply(COMPLETION))
+    return plain(desk.client.chat.completions.create(model="m", messages=MESSAGES))
+
+
+def _async_chat(desk: Desk) -> Any:
+    desk.peer.says(json_reply(COMPLETION))
+    return plain(desk.loop.run_until_complete(desk.aclient.chat.completions.create(model="m", messages=MESSAGES)))
+
+
+def _response(desk: Desk) -> Any:
+    desk.peer.says(json_reply(RESPONSE))
+    return plain(desk.client.responses.create(model="m", input="hi", instructions="be brief"))
+
+
+def _embedding(desk: Desk) -> Any:
+    desk.peer.says(json_reply(EMBEDDING))
+    return plain(desk.client.embeddings.create(model="e", input="hi", encoding_format="float"))
+
+
+def _raw(desk: Desk) -> Any:
+    desk.peer.says(json_reply(COMPLETION))
+    return plain(desk.client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES).parse())
+
+
+def _streaming(desk: Desk) -> Any:
+    desk.peer.says(json_reply(COMPLETION))
+    with desk.client.chat.completions.with_streaming_response.create(model="m", messages=MESSAGES) as response:
+        return response.json()
+
+
+def _refused(desk: Desk) -> Any:
+    desk.peer.says(json_reply({"error": {"message": "slow down"}}, 429))
+    return desk.client.chat.completions.create(model="m", messages=MESSAGES)
+
+
+def _wrongly_called(desk: Desk) -> Any:
+    return desk.client.chat.completions.create(model="m")
+
+
+def _cut(desk: Desk) -> Any:
+    desk.peer.says(sse_reply(CHUNKS[:3], done=False, cut=True))
+    received = []
+    try:
+        for chunk in desk.client.chat.completions.create(model="m", messages=MESSAGES, stream=True):
+            received.append(plain(chunk))
+    except Exception as error:
+        received.append(type(error).__name__)
+    return received
+
+
+def _open_chat(desk: Desk) -> Any:
+    desk.peer.says(_stream_reply)
+    return desk.client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+
+
+async def _open_async_chat(desk: Desk) -> Any:
+    desk.peer.says(_stream_reply)
+    return await desk.aclient.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+
+
+def _open_response(desk: Desk) -> Any:
+    desk.peer.says(sse_reply(_events(COMPLETED), named=True))
+    return desk.client.responses.create(model="m", input="hi", stream=True)
+
+
+async def _open_async_response(desk: Desk) -> Any:
+    desk.peer.says(sse_reply(_events(COMPLETED), named=True))
+    return await desk.aclient.responses.create(model="m", input="hi", stream=True)
+
+
+JOURNEYS = [
+    Journey("chat", _chat),
+    Journey("async chat", _async_chat),
+    Journey("response", _response),
+    Journey("embedding", _embedding),
+    Journey("raw response", _raw),
+    Journey("streaming response", _streaming),
+    Journey("429", _refused),
+    Journey("wrong arguments", _wrongly_called),
+    Journey("cut stream", _cut),
+]
+STREAMS = [
+    Stream("chat", _open_chat, plain),
+    Stream("async chat", _open_async_chat, plain, is_async=True),
+    Stream("response", _open_response, plain),
+    Stream("async response", _open_async_response, plain, is_async=True),
+]
