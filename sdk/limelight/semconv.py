@@ -40,8 +40,15 @@ USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 USAGE_CACHE_WRITE_INPUT_TOKENS = "gen_ai.usage.cache_write.input_tokens"
 USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+USAGE_TEXT_INPUT_TOKENS = "gen_ai.usage.text.input_tokens"
+USAGE_TEXT_OUTPUT_TOKENS = "gen_ai.usage.text.output_tokens"
+USAGE_IMAGE_INPUT_TOKENS = "gen_ai.usage.image.input_tokens"
+USAGE_IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens"
 USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
+USAGE_COST = "gen_ai.usage.cost"  # USD, as a gateway library reports it; no convention yet, the name others use
+LIMELIGHT_SEARCH_UNITS = "limelight.usage.search_units"  # ours: what a rerank is billed in (Cohere)
+LIMELIGHT_CACHE_HIT = "limelight.cache_hit"  # ours: the library answered from its own cache, nothing was asked
 
 # -- engine times in seconds (names vLLM and SGLang emit) --------------------------------------------------------------
 LATENCY_TIME_IN_QUEUE = "gen_ai.latency.time_in_queue"
