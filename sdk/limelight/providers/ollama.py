@@ -15,6 +15,7 @@ from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call
 from limelight.content import blob, blob_of_base64, field
+from limelight.providers.hosts import Server, server_of
 from limelight.stream import relay, relay_async
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name
 
 
 def _start(recorder: Recorder, client: Any, operation: str, model: Any, kwargs: dict[str, Any]) -> Call:
-    url = client._client.base_url  # noqa: SLF001  the client has no public word for its address
+    host, port = server_of(client if isinstance(client, Server) else client._client)  # noqa: SLF001  no public way
     options = kwargs.get("options")
     stop = field(options, "stop")
     thinking = kwargs.get("think")
     attributes: dict[str, Any] = {
         semconv.PROVIDER_NAME: "ollama",
-        semconv.SERVER_ADDRESS: str(url.host),
-        semconv.SERVER_PORT: url.port or _DEFAULT_PORT,
+        semconv.SERVER_ADDRESS: host,
+        semconv.SERVER_PORT: port or _DEFAULT_PORT,
         semconv.REQUEST_STREAM: True if kwargs.get("stream") else None,
         semconv.REQUEST_MAX_TOKENS: field(options, "num_predict"),
         semconv.REQUEST_TEMPERATURE: field(options, "temperature"),
@@ -200,6 +201,14 @@ def _finish(read: Any, call: Call, result: Any, _kwargs: dict[str, Any], _asked:
     read(call, result)
     call.stop()
     return None
+
+
+HTTP = {
+    "chat": (_start_chat, _read_chat, Chunks),
+    "generate": (_start_generate, _read_generate, Chunks),
+    "embed": (_start_embed, _read_embed, None),
+}
+"""The same over plain HTTP: what starts the call (of a `Server` and a body), reads the answer, takes chunks."""
 
 
 def instrument(patches: Patches, ollama: ModuleType) -> None:

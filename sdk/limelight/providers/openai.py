@@ -17,6 +17,7 @@ from limelight.call import Call, Recorder, model_call
 from limelight.content import field
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
+from limelight.providers.hosts import Server, provider_of, server_of
 from limelight.providers.openai_streams import ChatChunks, ResponseEvents
 from limelight.stream import follow, follow_async
 
@@ -24,38 +25,12 @@ if TYPE_CHECKING:
     from limelight.patch import Patches
 
 _RAW = "x-stainless-raw-response"
-_HOSTS = {
-    "api.openai.com": "openai",
-    "openai.azure.com": "azure.ai.openai",
-    "api.groq.com": "groq",
-    "api.deepseek.com": "deepseek",
-    "api.x.ai": "x_ai",
-    "api.mistral.ai": "mistral_ai",
-    "api.perplexity.ai": "perplexity",
-    "openrouter.ai": "openrouter",
-    "api.together.xyz": "together",
-    "api.together.ai": "together",
-    "api.fireworks.ai": "fireworks",
-    "api.moonshot.ai": "moonshot_ai",
-    "api.moonshot.cn": "moonshot_ai",
-}
-_OLLAMA_PORT = 11434
 _REFUSE_STREAM_OPTIONS = frozenset({"mistral_ai"})  # rejects unknown fields, and sends usage on streams anyway
 
 
-@functools.lru_cache(maxsize=256)
-def provider_of(host: str, port: int | None) -> str:
-    """Who serves a base address: by host, Ollama by its port, else `openai` (the protocol is all that is known)."""
-    for known, provider in _HOSTS.items():
-        if host == known or host.endswith("." + known):
-            return provider
-    return "ollama" if port == _OLLAMA_PORT else "openai"
-
-
 def _server(resource: Any) -> tuple[str, int | None, str]:
-    """(host, port, provider) of a resource's client; port None where it is the scheme's own."""
-    url = resource._client.base_url  # noqa: SLF001  the resource has no public way to its client
-    host, port = str(url.host), url.port
+    """(host, port, provider) of a resource's client, or of an address; port None where it is the scheme's own."""
+    host, port = server_of(resource if isinstance(resource, Server) else resource._client)  # noqa: SLF001  no public way
     return host, port, provider_of(host, port)
 
 
@@ -189,6 +164,14 @@ _RESOURCES = (
     ("responses", ("Responses", "AsyncResponses"), _operation(_start_response, answers.read_response, ResponseEvents)),
     ("embeddings", ("Embeddings", "AsyncEmbeddings"), _operation(_start_embedding, answers.read_embedding)),
 )
+
+
+HTTP = {
+    "chat": (_start_chat, answers.read_chat, ChatChunks),
+    "responses": (_start_response, answers.read_response, ResponseEvents),
+    "embeddings": (_start_embedding, answers.read_embedding, None),
+}
+"""The same three over plain HTTP: what starts the call (of a `Server` and a body), reads the answer, takes chunks."""
 
 
 def instrument(patches: Patches, _module: ModuleType) -> None:
