@@ -6,12 +6,14 @@ Used beside a body that the user reads: nothing here raises for what a server se
 from __future__ import annotations
 
 import json
-import re
+import zlib
 from typing import Any, Protocol
 
 MAX_BYTES = 16 * 2**20
-"""Most undecoded bytes kept: a longer event or body is not read."""
-_LINE = re.compile(rb"\r\n|\n|\r")
+"""Most undecoded bytes kept: a longer event, line or body is not read."""
+_EVENTS = frozenset({"text/event-stream"})
+_COMPRESSED = frozenset({b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"})  # gzip, and zlib at any level
+_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
 
 
 class Decoder(Protocol):
@@ -26,12 +28,22 @@ class Decoder(Protocol):
         ...
 
 
+def media_type(content_type: str) -> str:
+    """The bare type of a Content-Type header, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_stream(content_type: str) -> bool:
+    """Whether a body of this type is a sequence of values: events or lines."""
+    return media_type(content_type) in _EVENTS | _LINES
+
+
 def decoder(content_type: str) -> Decoder:
     """The decoder of a response's content type; anything unknown is taken for one JSON value."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "text/event-stream":
+    kind = media_type(content_type)
+    if kind in _EVENTS:
         return _Events()
-    return _Lines() if kind in {"application/x-ndjson", "application/ndjson", "application/jsonl"} else _Json()
+    return _Lines() if kind in _LINES else _Json()
 
 
 def parse(text: bytes | str) -> Any:
@@ -43,18 +55,40 @@ def parse(text: bytes | str) -> Any:
 
 
 class _Buffered:
-    """Keeps the bytes that are not yet a value; past the bound it gives up on them."""
+    """Keeps the bytes of the line that is not yet complete; past the bound they are dropped, up to the line's end."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._size = 0
+        self._held = b""
 
     def _lines(self, data: bytes) -> list[bytes]:
-        """The complete lines of what has arrived; a CR at the very end waits for its LF."""
-        text = self._rest + data
-        held = text[-1:] if text.endswith(b"\r") else b""
-        *lines, rest = _LINE.split(text[: len(text) - len(held)])
-        self._rest = b"" if len(rest) > MAX_BYTES else rest + held
-        return lines
+        """The complete lines of what has arrived, ended by LF, CRLF or CR; a CR at the very end waits for its LF."""
+        data = self._held + data
+        self._held = data[-1:] if data.endswith(b"\r") else b""
+        data = data[: len(data) - len(self._held)]
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *complete, rest = data.split(b"\n")
+        if complete:
+            complete[0] = self._take(complete[0])
+        self._size += len(rest)
+        if self._size > MAX_BYTES:
+            self._rest.clear()
+        elif rest:
+            self._rest.append(rest)
+        return complete
+
+    def _take(self, last: bytes) -> bytes:
+        """The line that `last` completes; a comment, to either format, where it was too long to be kept."""
+        whole = b":" if self._size + len(last) > MAX_BYTES else b"".join([*self._rest, last])
+        self._rest.clear()
+        self._size = 0
+        return whole
+
+    def _left(self) -> bytes:
+        self._held = b""
+        return self._take(b"")
 
 
 class _Events(_Buffered):
@@ -63,23 +97,25 @@ class _Events(_Buffered):
     def __init__(self) -> None:
         super().__init__()
         self._data: list[bytes] = []
+        self._data_size = 0
 
     def feed(self, data: bytes) -> list[Any]:
         return self._values(self._lines(data))
 
     def end(self) -> list[Any]:
-        lines = [self._rest.rstrip(b"\r"), b""]
-        self._rest = b""
-        return self._values(lines)
+        return self._values([self._left(), b""])
 
     def _values(self, lines: list[bytes]) -> list[Any]:
         values: list[Any] = []
         for line in lines:
             if line.startswith(b"data:"):
-                self._data.append(line[5:].removeprefix(b" "))
+                self._data_size += len(line)
+                if self._data_size <= MAX_BYTES:
+                    self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
-                value = parse(b"\n".join(self._data))
+                value = parse(b"\n".join(self._data)) if self._data_size <= MAX_BYTES else None
                 self._data.clear()
+                self._data_size = 0
                 if value is not None:
                     values.append(value)
         return values
@@ -92,8 +128,7 @@ class _Lines(_Buffered):
         return _parsed(self._lines(data))
 
     def end(self) -> list[Any]:
-        rest, self._rest = self._rest, b""
-        return _parsed([rest])
+        return _parsed([self._left()])
 
 
 def _parsed(lines: list[bytes]) -> list[Any]:
@@ -119,3 +154,44 @@ class _Json:
         whole = b"".join(self._pieces)
         self._pieces.clear()
         return _parsed([whole])
+
+
+class Inflater:
+    """Undoes gzip and zlib, known by their first two bytes; anything else passes as it is."""
+
+    def __init__(self) -> None:
+        self._start = b""
+        self._known = False
+        self._inner: Any = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take some bytes; what they amount to. A body that breaks or swells is given up: nothing more comes of it."""
+        if not self._known:
+            data = self._start + data
+            if len(data) < 2:
+                self._start = data
+                return b""
+            self._known = True
+            # no JSON and no event starts like this
+            if data[:2] in _COMPRESSED:
+                self._inner = zlib.decompressobj(47)  # 32 + 15: either header, the largest window
+        return data if self._inner is None else self._inflate(data)
+
+    def end(self) -> bytes:
+        """What was held back, where the body is shorter than its mark."""
+        return b"" if self._known else self._start
+
+    def _inflate(self, data: bytes) -> bytes:
+        if self._inner is _GIVEN_UP:
+            return b""
+        try:
+            text = self._inner.decompress(data, MAX_BYTES)
+        except zlib.error:
+            self._inner = _GIVEN_UP
+            return b""
+        if self._inner.unconsumed_tail:
+            self._inner = _GIVEN_UP
+        return text
+
+
+_GIVEN_UP = object()
