@@ -90,10 +90,16 @@ class Call:
 
     @classmethod
     def start(
-        cls, recorder: Recorder, name: str, attributes: dict[str, Any], *, kind: SpanKind = SpanKind.INTERNAL
+        cls,
+        recorder: Recorder,
+        name: str,
+        attributes: dict[str, Any],
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        start_ns: int | None = None,
     ) -> Call:
-        """Start a span as a child of the current one; `attributes` with None values are left out."""
-        start_ns = recorder.wall_ns()
+        """Start a span as a child of the current one, now or at the given wall time; None attributes are left out."""
+        start_ns = recorder.wall_ns() if start_ns is None else start_ns
         known = {key: value for key, value in attributes.items() if value is not None}
         return cls(
             recorder, recorder.tracer.start_span(name, kind=kind, attributes=known, start_time=start_ns), start_ns
@@ -151,23 +157,34 @@ class Call:
             otel_context.attach(self._previous)
         self._previous = None
 
-    def stop(self, *, at_last_sign: bool = False) -> None:
-        """End the span; `at_last_sign` ends it at the last `touch` instead of now."""
-        self._end(None, self._last_ns if at_last_sign else None)
+    @property
+    def start_ns(self) -> int:
+        """When the operation began: wall time, nanoseconds."""
+        return self._start_ns
+
+    def stop(self, *, at_last_sign: bool = False, end_ns: int | None = None) -> None:
+        """End the span now; at the last `touch`, or at the wall time `end_ns` that an engine tells."""
+        if end_ns is None:
+            self._end(None, self._wall(self._last_ns if at_last_sign else None))
+        else:
+            self._end(None, end_ns)
 
     def fail(self, error: BaseException) -> None:
         """End the span as failed: status, `error.type` (the full class name) and an exception event."""
-        self._end(error, None)
+        self._end(error, self._wall(None))
+
+    def _wall(self, monotonic_ns: int | None) -> int:
+        """Wall time of a monotonic time, or of now: as the monotonic clock has run since the start."""
+        return self._start_ns + (monotonic_ns or self._recorder.monotonic_ns()) - self._monotonic_ns
 
     def refuse(self, error_type: str, message: str) -> None:
         """Mark the span as failed without an exception (a response that says it failed); the span stays open."""
         self._fields[semconv.ERROR_TYPE] = error_type
         self.span.set_status(Status(StatusCode.ERROR, self._clean(message)))
 
-    def _end(self, error: BaseException | None, monotonic_ns: int | None) -> None:
+    def _end(self, error: BaseException | None, end_ns: int) -> None:
         if _open.pop(id(self), None) is None:  # the one gate: popping is atomic, so threads and the collector agree
             return
-        end_ns = self._start_ns + (monotonic_ns or self._recorder.monotonic_ns()) - self._monotonic_ns
         try:
             if self.on_stop is not None:
                 with quiet("reading a stream's chunks"):
@@ -206,12 +223,19 @@ _PLAIN = Content()
 
 
 def model_call(
-    recorder: Recorder, operation: str, model: str | None, attributes: dict[str, Any], *, remote: bool = True
+    recorder: Recorder,
+    operation: str,
+    model: str | None,
+    attributes: dict[str, Any],
+    *,
+    remote: bool = True,
+    start_ns: int | None = None,
 ) -> Call:
     """Start the span of a model request: `{operation} {model}`, CLIENT where it leaves the process."""
+    kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
     name = f"{operation} {model}" if model else operation
     attributes = {semconv.OPERATION_NAME: operation, semconv.REQUEST_MODEL: model, **attributes}
-    return Call.start(recorder, name, attributes, kind=SpanKind.CLIENT if remote else SpanKind.INTERNAL)
+    return Call.start(recorder, name, attributes, kind=kind, start_ns=start_ns)
 
 
 def class_name(error: BaseException) -> str:
