@@ -34,6 +34,8 @@ class Recorder:
     ask_stream_usage: bool
     wall_ns: Callable[[], int]
     monotonic_ns: Callable[[], int]
+    triton_tensors: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The setting of that name: what else Triton models name their tensors."""
 
 
 _current: Recorder | None = None

@@ -5,10 +5,11 @@ A bad value is one warning and the default: a wrong setting never stops the prog
 
 from __future__ import annotations
 
+import json
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from limelight.content import Redact
 from limelight.guard import warn_once
@@ -75,6 +76,17 @@ def _callable(value: Any) -> Any:
     return value
 
 
+def _tensors(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    wanted = 'names by field, such as {"output_text": "answer"}, in the environment as JSON'
+    try:
+        given: Any = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise BadSetting(wanted) from None
+    if not isinstance(given, Mapping):
+        raise BadSetting(wanted)
+    return tuple((str(field), _names(names)) for field, names in cast("Mapping[Any, Any]", given).items())
+
+
 def _anything(value: Any) -> Any:
     return value
 
@@ -124,6 +136,12 @@ class Config:
         _flag,
         "Ask OpenAI-compatible servers for token counts on streams; the extra chunk is hidden.",
         "LIMELIGHT_REQUEST_STREAM_USAGE",
+    )
+    triton_tensors: tuple[tuple[str, tuple[str, ...]], ...] = _setting(
+        (),
+        _tensors,
+        "Names of tensors of your Triton models, by field (docs/providers/triton.md).",
+        "LIMELIGHT_TRITON_TENSORS",
     )
     flush_timeout_s: float = _setting(
         5.0, _number(0, 3600), "Longest wait at exit, in seconds; 0 = do not wait.", "LIMELIGHT_FLUSH_TIMEOUT_S"

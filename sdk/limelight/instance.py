@@ -50,6 +50,7 @@ class Limelight:
         tracer_provider: TracerProvider | None = None,
         disabled: bool | None = None,
         request_stream_usage: bool | None = None,
+        triton_tensors: Mapping[str, str | Sequence[str]] | None = None,
         flush_timeout_s: float | None = None,
         queue_max_spans: int | None = None,
         queue_max_bytes: int | None = None,
@@ -93,7 +94,15 @@ class Limelight:
         content = Content(config.redact) if config.capture == "full" else None
         self._config, self._exporter = config, exporter
         exporter.start()
-        calls.install(Recorder(tracer, content, config.request_stream_usage, wall_ns, monotonic_ns))
+        recorder = Recorder(
+            tracer,
+            content,
+            config.request_stream_usage,
+            wall_ns,
+            monotonic_ns,
+            triton_tensors=config.triton_tensors,
+        )
+        calls.install(recorder)
         patch.instrument(config.providers)
         atexit.register(self.shutdown)
 

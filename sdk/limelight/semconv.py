@@ -57,6 +57,7 @@ LATENCY_TIME_IN_DECODE = "gen_ai.latency.time_in_model_decode"
 LATENCY_TIME_IN_INFERENCE = "gen_ai.latency.time_in_model_inference"
 LATENCY_TIME_TO_FIRST_TOKEN = "gen_ai.latency.time_to_first_token"  # noqa: S105 (a token of text)
 LATENCY_E2E = "gen_ai.latency.e2e"
+TRITON_MODEL_VERSION = "triton.model_version"  # Triton's own spans carry it too
 LIMELIGHT_LOAD_DURATION = "limelight.model.load_duration"  # ours: seconds spent loading the model (Ollama)
 
 # -- content: JSON strings on spans ------------------------------------------------------------------------------------

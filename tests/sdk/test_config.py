@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def test_argument_beats_limelight_beats_otel_beats_default() -> None:
         ("queue_max_spans", 0),
         ("disabled", "maybe"),
         ("api_key", 12),
+        ("triton_tensors", "text"),
+        ("triton_tensors", {"output_text": 7}),
     ],
 )
 def test_a_bad_setting_is_one_warning_and_the_default(name: str, bad: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -54,6 +57,13 @@ def test_lists_and_flags_from_the_environment() -> None:
     config = resolve({}, {"LIMELIGHT_PROVIDERS": "openai, ollama", "LIMELIGHT_DISABLED": "1"})
     assert config.providers == ("openai", "ollama")
     assert config.disabled
+
+
+def test_tensor_names_as_a_mapping_or_as_json() -> None:
+    given = {"output_text": "answer", "input_text": ["question", "ask"]}
+    expected = (("output_text", ("answer",)), ("input_text", ("question", "ask")))
+    assert resolve({"triton_tensors": given}, {}).triton_tensors == expected
+    assert resolve({}, {"LIMELIGHT_TRITON_TENSORS": json.dumps(given)}).triton_tensors == expected
 
 
 def test_the_documentation_lists_every_setting() -> None:
