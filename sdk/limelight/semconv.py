@@ -33,6 +33,10 @@ OPENAI_REQUEST_SERVICE_TIER = "openai.request.service_tier"
 OPENAI_RESPONSE_SERVICE_TIER = "openai.response.service_tier"
 OPENAI_RESPONSE_SYSTEM_FINGERPRINT = "openai.response.system_fingerprint"
 OPENAI_API_TYPE = "openai.api.type"
+ANTHROPIC_REQUEST_SERVICE_TIER = "anthropic.request.service_tier"
+ANTHROPIC_RESPONSE_SERVICE_TIER = "anthropic.response.service_tier"
+LIMELIGHT_RESPONSE_SPEED = "limelight.response.speed"  # ours: "standard" or "fast"; it changes the price (Anthropic)
+LIMELIGHT_INFERENCE_GEO = "limelight.response.inference_geo"  # ours: where it ran; it changes the price (Anthropic)
 
 # -- tokens (input includes cache reads and writes, output includes reasoning) -----------------------------------------
 USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
@@ -47,6 +51,16 @@ USAGE_IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens"
 USAGE_AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
 USAGE_AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
 USAGE_COST = "gen_ai.usage.cost"  # USD, as a gateway library reports it; no convention yet, the name others use
+ANTHROPIC_CACHE_WRITE_5M_INPUT_TOKENS = "anthropic.usage.cache_creation.ephemeral_5m_input_tokens"
+ANTHROPIC_CACHE_WRITE_1H_INPUT_TOKENS = "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"
+ANTHROPIC_COMPACTION_INPUT_TOKENS = "anthropic.usage.compaction.input_tokens"  # not part of the input tokens
+ANTHROPIC_COMPACTION_OUTPUT_TOKENS = "anthropic.usage.compaction.output_tokens"  # not part of the output tokens
+LIMELIGHT_CACHE_WRITE_30M_INPUT_TOKENS = "limelight.usage.cache_write.ttl_30m_input_tokens"  # ours (OpenAI responses)
+LIMELIGHT_CACHE_WRITE_12H_INPUT_TOKENS = "limelight.usage.cache_write.ttl_12h_input_tokens"  # ours (OpenAI responses)
+LIMELIGHT_ACCEPTED_PREDICTION_TOKENS = "limelight.usage.accepted_prediction_tokens"  # ours: part of the output (OpenAI)
+LIMELIGHT_REJECTED_PREDICTION_TOKENS = "limelight.usage.rejected_prediction_tokens"  # ours: part of the output (OpenAI)
+LIMELIGHT_WEB_SEARCH_REQUESTS = "limelight.usage.web_search_requests"  # ours: billed apart (Anthropic)
+LIMELIGHT_WEB_FETCH_REQUESTS = "limelight.usage.web_fetch_requests"  # ours (Anthropic)
 LIMELIGHT_SEARCH_UNITS = "limelight.usage.search_units"  # ours: what a rerank is billed in (Cohere)
 LIMELIGHT_CACHE_HIT = "limelight.cache_hit"  # ours: the library answered from its own cache, nothing was asked
 
@@ -94,6 +108,28 @@ METADATA = "limelight.metadata"  # ours: JSON object
 PROMPT_NAME = "gen_ai.prompt.name"
 PROMPT_VERSION = "gen_ai.prompt.version"
 
+# -- sampling and duplicates -------------------------------------------------------------------------------------------
+LIMELIGHT_SAMPLE_RATE = "limelight.sample_rate"  # ours: share of traces kept by id, so counts scale by 1/rate
+LIMELIGHT_SAMPLED_FOR = "limelight.sampled_for"  # ours: "error" on spans kept although their trace id was not
+LIMELIGHT_NESTED_IN = "limelight.nested_in"  # ours: scope name of another vendor's span of this same call, our parent
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+METRIC_OPERATION_DURATION = "gen_ai.client.operation.duration"  # seconds
+METRIC_TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105 (tokens of text)
+METRIC_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"  # seconds
+METRIC_TIME_PER_OUTPUT_CHUNK = "gen_ai.client.operation.time_per_output_chunk"  # seconds
+METRIC_OVERFLOW = "otel.metric.overflow"  # true on the series that takes what is over the bound of series
+METRIC_QUEUE_SIZE = "otel.sdk.processor.span.queue.size"
+METRIC_QUEUE_CAPACITY = "otel.sdk.processor.span.queue.capacity"
+METRIC_SPANS_PROCESSED = "otel.sdk.processor.span.processed"
+METRIC_LOGS_PROCESSED = "otel.sdk.processor.log.processed"
+METRIC_SPANS_EXPORTED = "otel.sdk.exporter.span.exported"
+METRIC_LOGS_EXPORTED = "otel.sdk.exporter.log.exported"
+METRIC_INTERNAL_ERRORS = "limelight.sdk.internal_errors"  # ours: what the guard swallowed, by `error.type`
+TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 (input or output)
+COMPONENT_NAME = "otel.component.name"
+COMPONENT_TYPE = "otel.component.type"
+
 # -- evaluations (span event or log event) -----------------------------------------------------------------------------
 EVENT_EVALUATION_RESULT = "gen_ai.evaluation.result"
 EVALUATION_NAME = "gen_ai.evaluation.name"
@@ -107,6 +143,8 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 SERVICE_NAME = "service.name"
 SERVICE_VERSION = "service.version"
+SERVICE_INSTANCE_ID = "service.instance.id"
+PROCESS_PID = "process.pid"
 DEPLOYMENT_ENVIRONMENT_NAME = "deployment.environment.name"
 EXCEPTION_TYPE = "exception.type"
 EXCEPTION_MESSAGE = "exception.message"

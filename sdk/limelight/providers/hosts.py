@@ -51,7 +51,7 @@ def managed(host: str) -> str | None:
             return provider
     if host.endswith("-aiplatform.googleapis.com"):  # a region stands before the dash
         return "gcp.vertex_ai"
-    if host.startswith("bedrock") and host.endswith(".amazonaws.com"):
+    if host.startswith("bedrock") and host.endswith((".amazonaws.com", ".api.aws")):
         return "aws.bedrock"
     return None
 

@@ -1,156 +1,187 @@
-"""OpenAI's library (1.60 to 3.x): chat completions, responses, embeddings, and every server that speaks them.
+"""OpenAI's library (1.60 to 3.x): chat completions, completions, responses, embeddings, and every server like it.
 
-A raw response is read from its bytes, never parsed through the user's object; a streaming response is left alone.
+A raw response is read from its bytes beside the user, never parsed through the user's object.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import json
+from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call
-from limelight.content import field
+from limelight.content import field, items, word
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
+from limelight.providers import stainless
 from limelight.providers.hosts import Server, provider_of, server_of
 from limelight.providers.openai_streams import ChatChunks, ResponseEvents
-from limelight.stream import follow, follow_async
+from limelight.providers.stainless import count, given, number, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
 
 _RAW = "x-stainless-raw-response"
+_AZURE = "azure.ai.openai"
 _REFUSE_STREAM_OPTIONS = frozenset({"mistral_ai"})  # rejects unknown fields, and sends usage on streams anyway
+_AZURE_STREAM_OPTIONS = "2024-09-01"
+"""The first API version of Azure that knows `stream_options`; older ones refuse it."""
 
 
-def _server(resource: Any) -> tuple[str, int | None, str]:
-    """(host, port, provider) of a resource's client, or of an address; port None where it is the scheme's own."""
-    host, port = server_of(resource if isinstance(resource, Server) else resource._client)  # noqa: SLF001  no public way
-    return host, port, provider_of(host, port)
+def _client(resource: Any) -> Any:
+    """A resource's client; an address stands for itself."""
+    return resource if isinstance(resource, Server) else resource._client  # noqa: SLF001  no public way
 
 
-def _given(value: Any) -> Any:
-    """The value, or None for the library's "not given" marks."""
-    return None if type(value).__name__ in {"NotGiven", "Omit"} else value
+def _provider(client: Any) -> str:
+    if stainless.is_a(client, "BaseAzureClient"):
+        return _AZURE
+    if stainless.is_a(client, "BedrockOpenAI", "AsyncBedrockOpenAI"):
+        return "aws.bedrock"
+    return provider_of(*server_of(client))
+
+
+def _model(client: Any, kwargs: dict[str, Any]) -> str | None:
+    """The model asked for; on Azure the deployment in the client's address, which wins over the argument."""
+    deployment = ""
+    if stainless.is_a(client, "BaseAzureClient"):
+        deployment = str(client.base_url.path).partition("/deployments/")[2].strip("/")
+    return deployment or word(kwargs.get("model"))
 
 
 def _start(
     recorder: Recorder, resource: Any, operation: str, kwargs: dict[str, Any], attributes: dict[str, Any]
 ) -> Call:
-    host, port, provider = _server(resource)
-    tier = _given(kwargs.get("service_tier"))
+    client = _client(resource)
+    host, port = stainless.address(client)
+    tier = word(kwargs.get("service_tier"))
     attributes = {
-        semconv.PROVIDER_NAME: provider,
+        semconv.PROVIDER_NAME: _provider(client),
         semconv.SERVER_ADDRESS: host,
-        semconv.SERVER_PORT: port if port is not None else 443,
+        semconv.SERVER_PORT: port,
+        semconv.REQUEST_STREAM: True if kwargs.get("stream") is True else None,
         semconv.OPENAI_REQUEST_SERVICE_TIER: None if tier == "auto" else tier,
         **attributes,
     }
-    model = _given(kwargs.get("model"))
-    return model_call(recorder, operation, None if model is None else str(model), attributes)
+    return model_call(recorder, operation, _model(client, kwargs), attributes)
 
 
-def _number(value: Any) -> float | None:
-    value = _given(value)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _strings(value: Any) -> list[str] | None:
-    value = _given(value)
-    return [value] if isinstance(value, str) else [str(item) for item in value] if value else None
+def _sampling(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What chat completions and completions are asked for alike."""
+    choices = count(kwargs.get("n"))
+    return {
+        semconv.REQUEST_MAX_TOKENS: number(kwargs.get("max_tokens")),
+        semconv.REQUEST_TEMPERATURE: number(kwargs.get("temperature")),
+        semconv.REQUEST_TOP_P: number(kwargs.get("top_p")),
+        semconv.REQUEST_SEED: number(kwargs.get("seed")),
+        semconv.REQUEST_FREQUENCY_PENALTY: number(kwargs.get("frequency_penalty")),
+        semconv.REQUEST_PRESENCE_PENALTY: number(kwargs.get("presence_penalty")),
+        semconv.REQUEST_STOP_SEQUENCES: words(kwargs.get("stop")),
+        semconv.REQUEST_CHOICE_COUNT: None if choices == 1 else choices,
+    }
 
 
 def _start_chat(recorder: Recorder, resource: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    choices = _number(kwargs.get("n"))
-    limit = _number(kwargs.get("max_completion_tokens"))
-    attributes = {
-        semconv.OPENAI_API_TYPE: "chat_completions",
-        semconv.REQUEST_STREAM: True if _given(kwargs.get("stream")) else None,
-        semconv.REQUEST_MAX_TOKENS: _number(kwargs.get("max_tokens")) if limit is None else limit,
-        semconv.REQUEST_TEMPERATURE: _number(kwargs.get("temperature")),
-        semconv.REQUEST_TOP_P: _number(kwargs.get("top_p")),
-        semconv.REQUEST_SEED: _number(kwargs.get("seed")),
-        semconv.REQUEST_FREQUENCY_PENALTY: _number(kwargs.get("frequency_penalty")),
-        semconv.REQUEST_PRESENCE_PENALTY: _number(kwargs.get("presence_penalty")),
-        semconv.REQUEST_STOP_SEQUENCES: _strings(kwargs.get("stop")),
-        semconv.REQUEST_CHOICE_COUNT: None if choices == 1 else choices,
-        semconv.REQUEST_REASONING_LEVEL: _given(kwargs.get("reasoning_effort")),
-        semconv.OUTPUT_TYPE: messages.output_type(_given(kwargs.get("response_format"))),
-    }
+    attributes = {**_sampling(kwargs), semconv.OPENAI_API_TYPE: "chat_completions"}
+    limit = number(kwargs.get("max_completion_tokens"))
+    if limit is not None:
+        attributes[semconv.REQUEST_MAX_TOKENS] = limit
+    attributes[semconv.REQUEST_REASONING_LEVEL] = word(kwargs.get("reasoning_effort"))
+    attributes[semconv.OUTPUT_TYPE] = messages.output_type(
+        given(kwargs.get("response_format")), kwargs.get("modalities")
+    )
     call = _start(recorder, resource, "chat", kwargs, attributes)
     if call.records_content:
-        call.set_messages(semconv.INPUT_MESSAGES, messages.of_chat(_given(kwargs.get("messages")) or []))
-        call.set_value(semconv.TOOL_DEFINITIONS, _given(kwargs.get("tools")) or None, as_json=True)
+        call.set_messages(semconv.INPUT_MESSAGES, messages.of_chat(kwargs.get("messages")))
+        call.set_value(semconv.TOOL_DEFINITIONS, items(kwargs.get("tools")) or None, as_json=True)
+    return call
+
+
+def _start_completion(recorder: Recorder, resource: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    call = _start(recorder, resource, "text_completion", kwargs, _sampling(kwargs))
+    if call.records_content:
+        call.set_messages(semconv.INPUT_MESSAGES, messages.of_prompt(kwargs.get("prompt")))
     return call
 
 
 def _start_response(recorder: Recorder, resource: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    conversation = _given(kwargs.get("conversation"))
+    conversation = given(kwargs.get("conversation"))
+    text_format = given(kwargs.get("text_format")) or field(given(kwargs.get("text")), "format")
     attributes = {
         semconv.OPENAI_API_TYPE: "responses",
-        semconv.REQUEST_STREAM: True if _given(kwargs.get("stream")) else None,
-        semconv.REQUEST_MAX_TOKENS: _number(kwargs.get("max_output_tokens")),
-        semconv.REQUEST_TEMPERATURE: _number(kwargs.get("temperature")),
-        semconv.REQUEST_TOP_P: _number(kwargs.get("top_p")),
-        semconv.REQUEST_PREVIOUS_RESPONSE_ID: _given(kwargs.get("previous_response_id")),
-        semconv.CONVERSATION_ID: conversation if isinstance(conversation, str) else field(conversation, "id"),
-        semconv.REQUEST_REASONING_LEVEL: field(_given(kwargs.get("reasoning")), "effort"),
-        semconv.OUTPUT_TYPE: messages.output_type(field(_given(kwargs.get("text")), "format")),
+        semconv.REQUEST_MAX_TOKENS: number(kwargs.get("max_output_tokens")),
+        semconv.REQUEST_TEMPERATURE: number(kwargs.get("temperature")),
+        semconv.REQUEST_TOP_P: number(kwargs.get("top_p")),
+        semconv.REQUEST_PREVIOUS_RESPONSE_ID: word(kwargs.get("previous_response_id")),
+        semconv.CONVERSATION_ID: word(conversation) or word(field(conversation, "id")),
+        semconv.REQUEST_REASONING_LEVEL: word(field(given(kwargs.get("reasoning")), "effort")),
+        semconv.OUTPUT_TYPE: messages.output_type(text_format),
     }
     call = _start(recorder, resource, "chat", kwargs, attributes)
     if call.records_content:
-        instructions = _given(kwargs.get("instructions"))
-        if isinstance(instructions, str):
-            call.set_messages(semconv.SYSTEM_INSTRUCTIONS, [{"type": "text", "content": instructions}])
-        call.set_messages(semconv.INPUT_MESSAGES, messages.of_items(_given(kwargs.get("input"))))
-        call.set_value(semconv.TOOL_DEFINITIONS, _given(kwargs.get("tools")) or None, as_json=True)
+        instructions = word(kwargs.get("instructions"))
+        if instructions:
+            call.set_messages(semconv.SYSTEM_INSTRUCTIONS, [messages.text_part(instructions)])
+        call.set_messages(semconv.INPUT_MESSAGES, messages.of_items(kwargs.get("input")))
+        call.set_value(semconv.TOOL_DEFINITIONS, items(kwargs.get("tools")) or None, as_json=True)
     return call
+
+
+def _start_fetch(recorder: Recorder, resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    attributes = {
+        semconv.OPENAI_API_TYPE: "responses",
+        semconv.RESPONSE_ID: word(args[0] if args else kwargs.get("response_id")),
+    }
+    return _start(recorder, resource, "fetch_response", {"stream": kwargs.get("stream")}, attributes)
 
 
 def _start_embedding(recorder: Recorder, resource: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    encoding = _given(kwargs.get("encoding_format"))
     attributes = {
-        semconv.EMBEDDINGS_DIMENSION_COUNT: _number(kwargs.get("dimensions")),
-        semconv.REQUEST_ENCODING_FORMATS: None if encoding is None else [str(encoding)],
+        semconv.EMBEDDINGS_DIMENSION_COUNT: count(kwargs.get("dimensions")),
+        semconv.REQUEST_ENCODING_FORMATS: words(kwargs.get("encoding_format")),
     }
     call = _start(recorder, resource, "embeddings", kwargs, attributes)
     if call.records_content:
-        call.set_value(semconv.LIMELIGHT_INPUT, _given(kwargs.get("input")))
+        call.set_value(semconv.LIMELIGHT_INPUT, given(kwargs.get("input")))
     return call
 
 
-def _raw_mode(kwargs: dict[str, Any]) -> str | None:
-    """`true` or `raw`, or `stream`, where the call comes through `.with_raw_response` or `.with_streaming_response`."""
-    headers = _given(kwargs.get("extra_headers")) or {}
-    return next((str(value) for name, value in headers.items() if str(name).lower() == _RAW), None)
+def _finish(read: Any, chunks: Any, call: Call, result: Any, _kwargs: dict[str, Any], asked: bool) -> None:
+    stainless.finish(call, result, read, chunks, hide_usage=asked)
 
 
-def _finish(read: Any, chunks: Any, call: Call, result: Any, kwargs: dict[str, Any], asked: bool) -> None:
-    raw = _raw_mode(kwargs)
-    streams = bool(_given(kwargs.get("stream")))
-    if raw is None and streams and chunks is not None and hasattr(result, "_iterator"):
-        attend = follow_async if hasattr(result, "__anext__") else follow
-        attend(result, result.response, call, chunks(call.records_content), hide_usage=asked)
-        return
-    if raw not in {None, "stream"} and not streams:
-        read(call, json.loads(result.http_response.content))
-    elif raw is None and not streams:
-        read(call, result)
-    call.stop()
+def _is_raw(kwargs: dict[str, Any]) -> bool:
+    """Whether the call comes through `.with_raw_response` or `.with_streaming_response`."""
+    headers = kwargs.get("extra_headers")
+    return isinstance(headers, Mapping) and any(
+        isinstance(name, str) and name.lower() == _RAW for name in cast("Mapping[Any, Any]", headers)
+    )
 
 
 def _ask_usage(recorder: Recorder, resource: Any, kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """Add `stream_options.include_usage` where the user left it open; otherwise leave the call as it is."""
-    options = _given(kwargs.get("stream_options")) or {}
-    wanted = recorder.ask_stream_usage and _given(kwargs.get("stream")) is True and _raw_mode(kwargs) is None
-    if not wanted or "include_usage" in options or _server(resource)[2] in _REFUSE_STREAM_OPTIONS:
+    """Add `stream_options.include_usage` where the user left it open and the server takes it; else None.
+
+    A raw body is the user's as it comes: the extra chunk could not be hidden there.
+    """
+    if not recorder.ask_stream_usage or kwargs.get("stream") is not True or _is_raw(kwargs):
         return None
-    return {**kwargs, "stream_options": {**options, "include_usage": True}}
+    options = given(kwargs.get("stream_options")) or {}
+    if type(options) is not dict or "include_usage" in options or not _takes_stream_options(_client(resource), kwargs):
+        return None
+    return {**kwargs, "stream_options": {**cast("dict[str, Any]", options), "include_usage": True}}
+
+
+def _takes_stream_options(client: Any, kwargs: dict[str, Any]) -> bool:
+    provider = _provider(client)
+    if provider == _AZURE:
+        version = word(getattr(client, "_api_version", None))
+        # `extra_body` is how "on your data" is asked for, which refuses the option
+        return not given(kwargs.get("extra_body")) and (version is None or version >= _AZURE_STREAM_OPTIONS)
+    return provider not in _REFUSE_STREAM_OPTIONS
 
 
 def _operation(start: Any, read: Any, chunks: Any = None, amend: Any = None) -> Operation:
@@ -158,29 +189,36 @@ def _operation(start: Any, read: Any, chunks: Any = None, amend: Any = None) -> 
 
 
 _CHAT = _operation(_start_chat, answers.read_chat, ChatChunks, _ask_usage)
-_RESOURCES = (
-    ("chat.completions", ("Completions", "AsyncCompletions"), _CHAT),
-    ("beta.chat.completions", ("Completions", "AsyncCompletions"), _CHAT),  # where `parse` was before 1.92
-    ("responses", ("Responses", "AsyncResponses"), _operation(_start_response, answers.read_response, ResponseEvents)),
-    ("embeddings", ("Embeddings", "AsyncEmbeddings"), _operation(_start_embedding, answers.read_embedding)),
+_COMPLETION = _operation(_start_completion, answers.read_chat, ChatChunks, _ask_usage)
+_RESPONSE = _operation(_start_response, answers.read_response, ResponseEvents)
+_FETCH = _operation(_start_fetch, answers.read_fetched, functools.partial(ResponseEvents, fetched=True))
+_EMBEDDING = _operation(_start_embedding, answers.read_embedding)
+_METHODS = (
+    ("chat.completions", "Completions", {"create": _CHAT, "parse": _CHAT}),
+    ("beta.chat.completions", "Completions", {"parse": _CHAT}),  # where it was before 1.92
+    ("completions", "Completions", {"create": _COMPLETION}),
+    ("responses", "Responses", {"create": _RESPONSE, "parse": _RESPONSE, "retrieve": _FETCH}),
+    ("beta.responses", "Responses", {"create": _RESPONSE, "retrieve": _FETCH}),
+    ("embeddings", "Embeddings", {"create": _EMBEDDING}),
 )
 
 
 HTTP = {
     "chat": (_start_chat, answers.read_chat, ChatChunks),
+    "completions": (_start_completion, answers.read_chat, ChatChunks),
     "responses": (_start_response, answers.read_response, ResponseEvents),
     "embeddings": (_start_embedding, answers.read_embedding, None),
 }
-"""The same three over plain HTTP: what starts the call (of a `Server` and a body), reads the answer, takes chunks."""
+"""The same over plain HTTP: what starts the call (of a `Server` and a body), reads the answer, takes chunks."""
 
 
 def instrument(patches: Patches, _module: ModuleType) -> None:
-    """Wrap `create` and `parse` of the three resources, synchronous and asynchronous, where the version has them."""
-    for module, owners, operation in _RESOURCES:
+    """Wrap the methods, synchronous and asynchronous, that the version has; the `stream` helpers stand on `create`."""
+    for module, owner, methods in _METHODS:
         try:
             resource = importlib.import_module(f"openai.resources.{module}")
         except ImportError:  # responses came with 1.66
             continue
-        for owner in owners:
-            for name in ("create", "parse"):
-                patches.replace(getattr(resource, owner), name, functools.partial(wrap, operation=operation))
+        for name, operation in methods.items():
+            for kind in (owner, f"Async{owner}"):
+                patches.replace(getattr(resource, kind), name, functools.partial(wrap, operation=operation))

@@ -9,8 +9,35 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field
+from limelight.content import field, items, word
 from limelight.providers import openai_messages as messages
+from limelight.providers.stainless import count, number
+
+_INPUT_DETAILS = (
+    ("cache_write_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),
+    ("text_tokens", semconv.USAGE_TEXT_INPUT_TOKENS),
+    ("image_tokens", semconv.USAGE_IMAGE_INPUT_TOKENS),
+    ("audio_tokens", semconv.USAGE_AUDIO_INPUT_TOKENS),
+)
+_OUTPUT_DETAILS = (
+    ("reasoning_tokens", semconv.USAGE_REASONING_OUTPUT_TOKENS),
+    ("text_tokens", semconv.USAGE_TEXT_OUTPUT_TOKENS),
+    ("image_tokens", semconv.USAGE_IMAGE_OUTPUT_TOKENS),
+    ("audio_tokens", semconv.USAGE_AUDIO_OUTPUT_TOKENS),
+    ("accepted_prediction_tokens", semconv.LIMELIGHT_ACCEPTED_PREDICTION_TOKENS),
+    ("rejected_prediction_tokens", semconv.LIMELIGHT_REJECTED_PREDICTION_TOKENS),
+)
+_CACHE_WRITES = (
+    ("ttl_30m_tokens", semconv.LIMELIGHT_CACHE_WRITE_30M_INPUT_TOKENS),
+    ("ttl_12h_tokens", semconv.LIMELIGHT_CACHE_WRITE_12H_INPUT_TOKENS),
+)
+_GROQ_SECONDS = (
+    ("queue_time", semconv.LATENCY_TIME_IN_QUEUE),
+    ("prompt_time", semconv.LATENCY_TIME_IN_PREFILL),
+    ("completion_time", semconv.LATENCY_TIME_IN_DECODE),
+    ("total_time", semconv.LATENCY_TIME_IN_INFERENCE),
+)
+_LLAMA_CPP_MS = (("prompt_ms", semconv.LATENCY_TIME_IN_PREFILL), ("predicted_ms", semconv.LATENCY_TIME_IN_DECODE))
 
 
 def read_usage(call: Call, usage: Any) -> None:
@@ -19,68 +46,91 @@ def read_usage(call: Call, usage: Any) -> None:
         return
     inputs = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
     outputs = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
+    read = _first(field(usage, "prompt_tokens"), field(usage, "input_tokens"))
     cached = _first(field(inputs, "cached_tokens"), field(usage, "prompt_cache_hit_tokens"))  # the latter: DeepSeek
-    call.set(semconv.USAGE_INPUT_TOKENS, _first(field(usage, "prompt_tokens"), field(usage, "input_tokens")))
-    call.set(semconv.USAGE_OUTPUT_TOKENS, _first(field(usage, "completion_tokens"), field(usage, "output_tokens")))
+    call.set(semconv.USAGE_INPUT_TOKENS, read)
+    call.set(semconv.USAGE_OUTPUT_TOKENS, _output(usage, read, count(field(outputs, "reasoning_tokens"))))
     call.set(semconv.USAGE_CACHE_READ_INPUT_TOKENS, cached)
-    call.set(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, field(inputs, "cache_write_tokens"))
-    call.set(semconv.USAGE_REASONING_OUTPUT_TOKENS, field(outputs, "reasoning_tokens"))
-    call.set(semconv.USAGE_AUDIO_INPUT_TOKENS, field(inputs, "audio_tokens"))
-    call.set(semconv.USAGE_AUDIO_OUTPUT_TOKENS, field(outputs, "audio_tokens"))
+    for details, known in (
+        (inputs, _INPUT_DETAILS),
+        (outputs, _OUTPUT_DETAILS),
+        (field(inputs, "cache_write_tokens_details"), _CACHE_WRITES),
+    ):
+        if details is not None:
+            for name, attribute in known:
+                call.set(attribute, count(field(details, name)))
+    for name, attribute in _GROQ_SECONDS:
+        call.set(attribute, number(field(usage, name)))
 
 
-def _first(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
+def _output(usage: Any, read: int | None, reasoning: int | None) -> int | None:
+    """The output with its reasoning: xAI counts it beside the completion, which shows in the total."""
+    written = _first(field(usage, "completion_tokens"), field(usage, "output_tokens"))
+    total = count(field(usage, "total_tokens"))
+    if read is None or written is None or not reasoning or total != read + written + reasoning:
+        return written
+    return written + reasoning
+
+
+def _first(value: Any, otherwise: Any) -> int | None:
+    return count(otherwise) if value is None else count(value)
 
 
 def read_timings(call: Call, timings: Any) -> None:
     """llama.cpp's split of the server's time (milliseconds) as prefill and decode in seconds."""
-    for name, attribute in (
-        ("prompt_ms", semconv.LATENCY_TIME_IN_PREFILL),
-        ("predicted_ms", semconv.LATENCY_TIME_IN_DECODE),
-    ):
-        value = field(timings, name)
-        if isinstance(value, (int, float)):
-            call.set(attribute, value / 1000)
+    for name, attribute in _LLAMA_CPP_MS:
+        value = number(field(timings, name))
+        call.set(attribute, None if value is None else value / 1000)
 
 
 def read_head(call: Call, answer: Any) -> None:
     """What chat completions, responses and their chunks share: id, model, tier, fingerprint."""
-    call.set(semconv.RESPONSE_ID, field(answer, "id") or None)
-    call.set(semconv.RESPONSE_MODEL, field(answer, "model") or None)
-    call.set(semconv.OPENAI_RESPONSE_SERVICE_TIER, field(answer, "service_tier"))
-    call.set(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, field(answer, "system_fingerprint"))
+    call.set(semconv.RESPONSE_ID, word(field(answer, "id")) or None)
+    call.set(semconv.RESPONSE_MODEL, word(field(answer, "model")) or None)
+    call.set(semconv.OPENAI_RESPONSE_SERVICE_TIER, word(field(answer, "service_tier")))
+    call.set(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, word(field(answer, "system_fingerprint")))
 
 
 def read_chat(call: Call, answer: Any) -> None:
-    """Fields of a whole chat completion (object or parsed JSON)."""
+    """Fields of a whole chat completion or completion (object or parsed JSON)."""
     read_head(call, answer)
     read_usage(call, field(answer, "usage"))
     read_timings(call, field(answer, "timings"))
-    choices = field(answer, "choices") or []
-    call.set(semconv.RESPONSE_FINISH_REASONS, [r for c in choices if (r := field(c, "finish_reason"))] or None)
+    choices = items(field(answer, "choices"))
+    call.set(semconv.RESPONSE_FINISH_REASONS, [r for c in choices if (r := word(field(c, "finish_reason")))] or None)
     if call.records_content:
         call.set_messages(semconv.OUTPUT_MESSAGES, [messages.of_choice(choice) for choice in choices])
 
 
 def read_response(call: Call, answer: Any) -> None:
     """Fields of a whole response of the Responses API (object or parsed JSON)."""
-    read_head(call, answer)
     read_usage(call, field(answer, "usage"))
+    read_fetched(call, answer)
+
+
+def read_fetched(call: Call, answer: Any) -> None:
+    """The same without usage, which belongs to the call that made the response."""
+    read_head(call, answer)
     reason = messages.finish_of_response(answer)
     call.set(semconv.RESPONSE_FINISH_REASONS, None if reason is None else [reason])
     if call.records_content:
-        call.set_messages(semconv.OUTPUT_MESSAGES, messages.of_output(field(answer, "output") or [], reason))
+        parts = [part for item in items(field(answer, "output")) for part in messages.parts_of_item(item)]
+        call.set_messages(semconv.OUTPUT_MESSAGES, messages.of_output(parts, reason))
     error = field(answer, "error")
     if error is not None and field(answer, "status") == "failed":
-        call.refuse(str(field(error, "code") or "failed"), str(field(error, "message") or ""))
+        read_error(call, error)
+
+
+def read_error(call: Call, error: Any) -> None:
+    """An error inside an answer that was none over HTTP."""
+    kind = word(field(error, "code")) or word(field(error, "type")) or "error"
+    call.refuse(kind, word(field(error, "message")) or "")
 
 
 def read_embedding(call: Call, answer: Any) -> None:
     """Fields of an embeddings answer (object or parsed JSON)."""
-    call.set(semconv.RESPONSE_MODEL, field(answer, "model") or None)
+    call.set(semconv.RESPONSE_MODEL, word(field(answer, "model")) or None)
     read_usage(call, field(answer, "usage"))
-    first = next(iter(field(answer, "data") or []), None)
-    vector = field(first, "embedding")
-    if isinstance(vector, list):
-        call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(vector))
+    first = next(iter(items(field(answer, "data"))), None)
+    vector = items(field(first, "embedding"))
+    call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(vector) or None)

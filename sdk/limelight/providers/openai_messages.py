@@ -1,50 +1,98 @@
 """OpenAI's messages, items and choices to semconv messages: `{role, parts:[{type, …}], finish_reason?}`.
 
-Works on what users pass (dicts or the library's objects) and on what comes back (objects or parsed JSON).
+Works on what users pass (dicts or the library's objects) and on what comes back (objects or parsed JSON). Only lists
+and tuples are read: an iterator is the user's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from limelight.content import blob_of_base64, blob_of_url, field
+from limelight.content import blob_of_base64, blob_of_url, field, items, word
 
 Message = dict[str, Any]
 Part = dict[str, Any]
+_SERVER_TOOLS = frozenset(
+    {
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "computer_call",
+        "local_shell_call",
+        "shell_call",
+        "apply_patch_call",
+        "tool_search_call",
+        "mcp_call",
+    }
+)
+_TOOL_OUTPUTS = frozenset(
+    {
+        "function_call_output",
+        "custom_tool_call_output",
+        "computer_call_output",
+        "local_shell_call_output",
+        "shell_call_output",
+        "apply_patch_call_output",
+    }
+)
 
 
-def of_chat(messages: Iterable[Any]) -> list[Message]:
+def of_chat(messages: Any) -> list[Message]:
     """The `messages` argument of chat completions."""
-    return [_message(message) for message in messages]
+    return [_message(message) for message in items(messages)]
+
+
+def of_prompt(prompt: Any) -> list[Message]:
+    """The `prompt` argument of completions: a text or several; token ids are left out."""
+    texts = [prompt] if isinstance(prompt, str) else [text for text in items(prompt) if isinstance(text, str)]
+    return [{"role": "user", "parts": [text_part(text)]} for text in texts]
 
 
 def of_choice(choice: Any) -> Message:
-    """One choice of a chat completion."""
-    message = _message(field(choice, "message"))
-    return {**message, "finish_reason": field(choice, "finish_reason") or ""}
+    """One choice of a chat completion, or of a completion, which has text only."""
+    message = field(choice, "message")
+    text = word(field(choice, "text"))
+    found = _message(message) if message is not None else {"role": "assistant", "parts": _contents(text)}
+    return {**found, "finish_reason": word(field(choice, "finish_reason")) or ""}
 
 
 def _message(message: Any) -> Message:
-    role = str(field(message, "role") or "assistant")
+    role = word(field(message, "role")) or "assistant"
     content = field(message, "content")
     if role in {"tool", "function"}:
         answer = field(message, "tool_call_id") or field(message, "name")
-        return {"role": role, "parts": [{"type": "tool_call_response", "id": answer, "response": content}]}
+        response = [_content(part) for part in items(content)] or content
+        return {"role": role, "parts": [{"type": "tool_call_response", "id": answer, "response": response}]}
     parts: list[Part] = []
-    reasoning = field(message, "reasoning_content") or field(message, "reasoning")
-    if isinstance(reasoning, str):
+    reasoning = word(field(message, "reasoning_content")) or word(field(message, "reasoning"))
+    if reasoning:
         parts.append({"type": "reasoning", "content": reasoning})
     parts += _contents(content)
     refusal = field(message, "refusal")
     if refusal:
         parts.append({"type": "refusal", "content": refusal})
-    for tool_call in field(message, "tool_calls") or []:
-        parts.append(_tool_call(tool_call))
+    parts += _audio(field(message, "audio"))
+    parts += [_tool_call(tool_call) for tool_call in items(field(message, "tool_calls"))]
     function = field(message, "function_call")
     if function is not None:
         parts.append(tool_call_part(None, field(function, "name"), field(function, "arguments")))
     return {"role": role, "parts": parts}
+
+
+def _audio(audio: Any) -> list[Part]:
+    """Spoken output: what was said, and the sound; in a later request only its id."""
+    if audio is None:
+        return []
+    transcript, data = word(field(audio, "transcript")), word(field(audio, "data"))
+    parts = [text_part(transcript)] if transcript else []
+    if data:
+        parts.append({**blob_of_base64("audio", data), "modality": "audio"})
+    return parts or [_file("audio", field(audio, "id"))]
+
+
+def text_part(text: str) -> Part:
+    """A part of plain text."""
+    return {"type": "text", "content": text}
 
 
 def _tool_call(tool_call: Any) -> Part:
@@ -61,11 +109,9 @@ def tool_call_part(call_id: Any, name: Any, arguments: Any) -> Part:
 
 
 def _contents(content: Any) -> list[Part]:
-    if content is None or content == "":
-        return []
     if isinstance(content, str):
-        return [{"type": "text", "content": content}]
-    return [_content(part) for part in content]
+        return [text_part(content)] if content else []
+    return [_content(part) for part in items(content)]
 
 
 def _content(part: Any) -> Part:
@@ -81,17 +127,20 @@ def _content(part: Any) -> Part:
         return _reference("image", url) if isinstance(url, str) else _file("image", field(part, "file_id"))
     if kind == "input_audio":
         audio = field(part, "input_audio")
-        return {**blob_of_base64(f"audio/{field(audio, 'format')}", str(field(audio, "data"))), "modality": "audio"}
+        mime_type = f"audio/{word(field(audio, 'format')) or 'unknown'}"
+        return {**blob_of_base64(mime_type, word(field(audio, "data")) or ""), "modality": "audio"}
     if kind in {"file", "input_file"}:
         file = field(part, "file") or part
-        data = field(file, "file_data")
-        return _reference("file", data) if isinstance(data, str) else _file("file", field(file, "file_id"))
-    return {"type": str(kind or "custom"), "content": part}
+        data = word(field(file, "file_data")) or word(field(file, "file_url"))
+        return _reference("file", data) if data else _file("file", field(file, "file_id"))
+    return {"type": word(kind) or "custom", "content": part}
 
 
 def _reference(modality: str, url: str) -> Part:
     if url.startswith("data:"):
         return {**blob_of_url(url), "modality": modality}
+    if "://" not in url[:16]:  # bare base64
+        return {**blob_of_base64(modality, url), "modality": modality}
     return {"type": "uri", "uri": url, "modality": modality}
 
 
@@ -99,44 +148,57 @@ def _file(modality: str, file_id: Any) -> Part:
     return {"type": "file", "file_id": file_id, "modality": modality}
 
 
-def of_items(items: Any) -> list[Message]:
+def of_items(value: Any) -> list[Message]:
     """The `input` argument of the Responses API: text or a list of items."""
-    if items is None:
-        return []
-    if isinstance(items, str):
-        return [{"role": "user", "parts": [{"type": "text", "content": items}]}]
-    return [_item(item) for item in items]
+    if isinstance(value, str):
+        return [{"role": "user", "parts": [text_part(value)]}]
+    return [_item(item) for item in items(value)]
 
 
-def of_output(items: Iterable[Any], finish_reason: str | None) -> list[Message]:
-    """The `output` of a response: one assistant message with the parts of all its items."""
-    parts = [part for item in items for part in _item(item)["parts"]]
+def parts_of_item(item: Any) -> list[Part]:
+    """The parts of one output item."""
+    return _item(item)["parts"]
+
+
+def of_output(parts: list[Part], finish_reason: str | None) -> list[Message]:
+    """The output of a response: one assistant message with the parts of all its items."""
     return [{"role": "assistant", "parts": parts, "finish_reason": finish_reason or ""}] if parts else []
 
 
 def _item(item: Any) -> Message:
     kind = field(item, "type")
+    if kind in {None, "message"}:
+        return {"role": word(field(item, "role")) or "assistant", "parts": _contents(field(item, "content"))}
     if kind in {"function_call", "custom_tool_call"}:
         arguments = field(item, "arguments")
         called = field(item, "input") if arguments is None else arguments
         return _by("assistant", tool_call_part(field(item, "call_id"), field(item, "name"), called))
-    if kind in {"function_call_output", "custom_tool_call_output"}:
-        response = {"type": "tool_call_response", "id": field(item, "call_id"), "response": field(item, "output")}
-        return _by("tool", response)
+    if kind in _TOOL_OUTPUTS:
+        output = field(item, "output")
+        response = [_content(part) for part in items(output)] or output
+        return _by("tool", {"type": "tool_call_response", "id": field(item, "call_id"), "response": response})
     if kind == "reasoning":
-        texts = [*(field(item, "summary") or []), *(field(item, "content") or [])]
+        texts = [*items(field(item, "summary")), *items(field(item, "content"))]
         return _by("assistant", *({"type": "reasoning", "content": field(text, "text")} for text in texts))
-    if kind in {None, "message"}:
-        return {"role": str(field(item, "role") or "assistant"), "parts": _contents(field(item, "content"))}
-    return _by("assistant", {"type": str(kind), "content": item})
+    if kind == "image_generation_call":
+        image = word(field(item, "result"))
+        return _by("assistant", *([{**blob_of_base64("image", image), "modality": "image"}] if image else []))
+    if kind in _SERVER_TOOLS:
+        name = word(field(item, "name")) or str(kind).removesuffix("_call")
+        return _by(
+            "assistant", {"type": "server_tool_call", "id": field(item, "id"), "name": name, "server_tool_call": item}
+        )
+    return _by("assistant", {"type": word(kind) or "custom", "content": item})
 
 
 def _by(role: str, *parts: Part) -> Message:
     return {"role": role, "parts": list(parts)}
 
 
-def output_type(response_format: Any) -> str | None:
-    """`json` or `text` of a `response_format`; a class to parse into is `json`."""
+def output_type(response_format: Any, modalities: Any = None) -> str | None:
+    """`speech`, `json` or `text`, as `modalities` and `response_format` ask; a class to parse into is `json`."""
+    if "audio" in items(modalities):
+        return "speech"
     if response_format is None:
         return None
     kind = field(response_format, "type")
@@ -149,11 +211,11 @@ def finish_of_response(answer: Any) -> str | None:
     """Why a response ended, in the words of the convention; None while it runs."""
     status = field(answer, "status")
     if status == "incomplete":
-        reason = str(field(field(answer, "incomplete_details"), "reason") or "length")
+        reason = word(field(field(answer, "incomplete_details"), "reason")) or "length"
         return "length" if reason == "max_output_tokens" else reason
     if status == "failed":
         return "error"
     if status != "completed":
         return None
     calls = {"function_call", "custom_tool_call"}
-    return "tool_call" if any(field(item, "type") in calls for item in field(answer, "output") or []) else "stop"
+    return "tool_call" if any(field(item, "type") in calls for item in items(field(answer, "output"))) else "stop"

@@ -1,26 +1,28 @@
-"""The chunks of OpenAI's streams: what they add up to, whole or cut short."""
+"""The chunks of OpenAI's streams, objects or parsed JSON: what they add up to, whole or cut short."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field
+from limelight.content import blob, field, items, word
 from limelight.providers import openai_answers as answers
-from limelight.providers.openai_messages import tool_call_part
+from limelight.providers import openai_messages as messages
 
 
 class _Choice:
     """One choice as far as it has arrived."""
 
-    __slots__ = ("finish_reason", "reasoning", "refusal", "role", "text", "tools")
+    __slots__ = ("finish_reason", "function", "reasoning", "refusal", "role", "sound", "text", "tools")
 
     def __init__(self) -> None:
         self.role = "assistant"
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
+        self.sound: list[bytes] = []
         self.tools: dict[int, dict[str, Any]] = {}
         self.finish_reason: str | None = None
 
@@ -29,13 +31,15 @@ class _Choice:
         for kind, pieces in (("reasoning", self.reasoning), ("text", self.text), ("refusal", self.refusal)):
             if pieces:
                 parts.append({"type": kind, "content": "".join(pieces)})
+        if self.sound:
+            parts.append({**blob("audio", b"".join(self.sound)), "modality": "audio"})
         for _, tool in sorted(self.tools.items()):
-            parts.append(tool_call_part(tool["id"], tool["name"], "".join(tool["arguments"])))
+            parts.append(messages.tool_call_part(tool["id"], tool["name"], "".join(tool["arguments"])))
         return {"role": self.role, "parts": parts, "finish_reason": self.finish_reason or ""}
 
 
 class ChatChunks:
-    """Chunks of a streamed chat completion."""
+    """Chunks of a streamed chat completion, or of a completion, whose choices have text instead of deltas."""
 
     def __init__(self, keep_content: bool) -> None:
         self._keep = keep_content
@@ -44,60 +48,82 @@ class ChatChunks:
         self._tier: Any = None
         self._usage: Any = None
         self._timings: Any = None
+        self._error: Any = None
         self._index = 0
         self._text_of: list[str] | None = None
         """Where the text of choice `_index` goes; a list nobody reads where content is not kept."""
 
     def add(self, chunk: Any) -> bool:
-        """Take one chunk; True where it carries text, reasoning, a refusal or a piece of a tool call."""
-        choices: Any = chunk.choices
-        # nearly every chunk: one choice, the same as before, with text and nothing else
-        if self._text_of is not None and len(choices) == 1 and choices[0].index == self._index and chunk.usage is None:
-            delta = choices[0].delta
-            text = delta.content
-            if text and not (choices[0].finish_reason or delta.tool_calls or delta.refusal or delta.__pydantic_extra__):
-                self._text_of.append(text)
-                return True
+        """Take one chunk; True where it carries text, reasoning, a refusal, sound or a piece of a tool call."""
+        # nearly every chunk: an object with one choice, the same as before, with text and nothing else
+        if self._text_of is not None and type(chunk) is not dict:
+            choices: Any = chunk.choices
+            if choices and len(choices) == 1 and choices[0].index == self._index and chunk.usage is None:
+                choice = choices[0]
+                delta = choice.delta
+                text = delta.content
+                if text and not (choice.finish_reason or delta.tool_calls or delta.refusal or delta.__pydantic_extra__):
+                    self._text_of.append(text)
+                    return True
         return self._add(chunk)
 
     def _add(self, chunk: Any) -> bool:
         if self._head is None or not field(self._head, "id"):
             self._head = chunk
-        self._usage = field(chunk, "usage") or self._usage
-        self._tier = field(chunk, "service_tier") or self._tier
+        self._usage = field(chunk, "usage") or field(field(chunk, "x_groq"), "usage") or self._usage
+        self._tier = word(field(chunk, "service_tier")) or self._tier
         self._timings = field(chunk, "timings") or self._timings
+        self._error = field(chunk, "error") or self._error
         content = False
-        for choice in chunk.choices or ():
-            seen = self._choices.get(choice.index)
+        for choice in items(field(chunk, "choices")):
+            index = field(choice, "index") or 0
+            seen = self._choices.get(index)
             if seen is None:
-                seen = self._choices[choice.index] = _Choice()
-            seen.finish_reason = choice.finish_reason or seen.finish_reason
-            if choice.delta is not None and self._delta(seen, choice.delta):
-                content = True
-            self._index, self._text_of = choice.index, seen.text if self._keep else []
+                seen = self._choices[index] = _Choice()
+            seen.finish_reason = word(field(choice, "finish_reason")) or seen.finish_reason
+            delta = field(choice, "delta")
+            if delta is None:
+                content = self._text(seen.text, field(choice, "text")) or content
+                continue
+            content = self._delta(seen, delta) or content
+            self._index, self._text_of = index, seen.text if self._keep else []
         return content
 
-    def _delta(self, seen: _Choice, delta: Any) -> bool:
-        text = delta.content
-        reasoning = field(delta, "reasoning_content") or field(delta, "reasoning")
-        refusal = field(delta, "refusal")
-        seen.role = field(delta, "role") or seen.role
-        if self._keep:
-            for piece, pieces in ((text, seen.text), (reasoning, seen.reasoning), (refusal, seen.refusal)):
-                if piece and isinstance(piece, str):
-                    pieces.append(piece)
-        for tool in field(delta, "tool_calls") or ():
-            self._tool(seen, tool)
-        return bool(text or reasoning or refusal or field(delta, "tool_calls"))
+    def _text(self, pieces: list[str], piece: Any) -> bool:
+        if self._keep and piece and isinstance(piece, str):
+            pieces.append(piece)
+        return bool(piece)
 
-    def _tool(self, seen: _Choice, tool: Any) -> None:
+    def _delta(self, seen: _Choice, delta: Any) -> bool:
+        seen.role = word(field(delta, "role")) or seen.role
+        carries = self._text(seen.text, field(delta, "content"))
+        carries |= self._text(seen.reasoning, field(delta, "reasoning_content") or field(delta, "reasoning"))
+        carries |= self._text(seen.refusal, field(delta, "refusal"))
+        carries |= self._sound(seen, field(delta, "audio"))
+        for tool in items(field(delta, "tool_calls")):
+            self._tool(seen, field(tool, "index") or 0, tool, field(tool, "function") or field(tool, "custom"))
+            carries = True
+        function = field(delta, "function_call")
+        if function is not None:
+            self._tool(seen, 0, None, function)
+        return carries or function is not None
+
+    def _sound(self, seen: _Choice, audio: Any) -> bool:
+        """What is said, and the sound itself: each piece is base64 of its own."""
+        if audio is None:
+            return False
+        data = word(field(audio, "data"))
+        if self._keep and data:
+            seen.sound.append(base64.b64decode(data))
+        return self._text(seen.text, field(audio, "transcript")) or bool(data)
+
+    def _tool(self, seen: _Choice, index: int, tool: Any, called: Any) -> None:
         if not self._keep:
             return
-        known = seen.tools.setdefault(tool.index or 0, {"id": None, "name": None, "arguments": []})
-        function = tool.function
-        known["id"] = tool.id or known["id"]
-        known["name"] = field(function, "name") or known["name"]
-        if piece := field(function, "arguments"):
+        known = seen.tools.setdefault(index, {"id": None, "name": None, "arguments": []})
+        known["id"] = word(field(tool, "id")) or known["id"]
+        known["name"] = word(field(called, "name")) or known["name"]
+        if piece := word(field(called, "arguments")) or word(field(called, "input")):
             known["arguments"].append(piece)
 
     def fill(self, call: Call) -> None:
@@ -110,54 +136,90 @@ class ChatChunks:
         call.set(semconv.RESPONSE_FINISH_REASONS, [c.finish_reason for c in choices if c.finish_reason] or None)
         if self._keep:
             call.set_messages(semconv.OUTPUT_MESSAGES, [choice.message() for choice in choices])
+        if self._error is not None:
+            answers.read_error(call, self._error)
 
 
-_DELTAS = frozenset(
+_TEXTS = {
+    "response.output_text.delta": "text",
+    "response.refusal.delta": "refusal",
+    "response.reasoning_text.delta": "reasoning",
+    "response.reasoning_summary_text.delta": "reasoning",
+    "response.function_call_arguments.delta": "tool_call",
+    "response.custom_tool_call_input.delta": "tool_call",
+    "response.audio.transcript.delta": "text",
+}
+"""Deltas of text, and the kind of part they build."""
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_OTHER_CONTENT = frozenset(
     {
-        "response.output_text.delta",
-        "response.refusal.delta",
-        "response.reasoning_text.delta",
-        "response.reasoning_summary_text.delta",
-        "response.function_call_arguments.delta",
-        "response.custom_tool_call_input.delta",
         "response.audio.delta",
+        "response.mcp_call_arguments.delta",
+        "response.code_interpreter_call_code.delta",
+        "response.image_generation_call.partial_image",
     }
 )
 
 
 class ResponseEvents:
-    """Events of a streamed response: the last one carries the whole; before it, what the deltas add up to."""
+    """Events of a streamed response: the last one carries the whole; before it, what the others add up to."""
 
-    def __init__(self, keep_content: bool) -> None:
+    def __init__(self, keep_content: bool, *, fetched: bool = False) -> None:
         self._keep = keep_content
-        self._text: list[str] = []
+        self._read = answers.read_fetched if fetched else answers.read_response
         self._head: Any = None
         self._whole: Any = None
         self._error: Any = None
+        self._items: dict[int, Any] = {}
+        """Output items as they began; the finished ones as they ended."""
+        self._finished: set[int] = set()
+        self._pieces: dict[tuple[int, str], list[str]] = {}
+        """(output index, kind of part) -> text that has arrived."""
 
     def add(self, chunk: Any) -> bool:
         """Take one event; True where it is a delta of content."""
-        kind = chunk.type
-        if kind in _DELTAS:
-            if self._keep and kind == "response.output_text.delta":
-                self._text.append(chunk.delta)
+        kind: Any = field(chunk, "type") if type(chunk) is dict else chunk.type
+        part = _TEXTS.get(kind)
+        if part is not None:
+            if self._keep:
+                delta = word(field(chunk, "delta")) or ""
+                self._pieces.setdefault((field(chunk, "output_index") or 0, part), []).append(delta)
             return True
-        if kind in {"response.completed", "response.incomplete", "response.failed"}:
-            self._whole = chunk.response
+        if kind in _ENDS:
+            self._whole = field(chunk, "response")
         elif kind == "response.created":
-            self._head = chunk.response
+            self._head = field(chunk, "response")
+        elif kind in {"response.output_item.added", "response.output_item.done"}:
+            index = field(chunk, "output_index") or 0
+            self._items[index] = field(chunk, "item")
+            if kind.endswith("done"):
+                self._finished.add(index)
         elif kind == "error":
-            self._error = chunk
-        return False
+            self._error = field(chunk, "error") or chunk
+        return kind in _OTHER_CONTENT
 
     def fill(self, call: Call) -> None:
         """Write the whole response, or what has arrived of it."""
         if self._whole is not None:
-            answers.read_response(call, self._whole)
+            self._read(call, self._whole)
             return
         answers.read_head(call, self._head)
-        if self._text:
-            part = {"type": "text", "content": "".join(self._text)}
-            call.set_messages(semconv.OUTPUT_MESSAGES, [{"role": "assistant", "parts": [part], "finish_reason": ""}])
+        if self._keep:
+            indexes = sorted({*self._finished, *(index for index, _ in self._pieces)})
+            parts = [part for index in indexes for part in self._parts(index)]
+            call.set_messages(semconv.OUTPUT_MESSAGES, messages.of_output(parts, None))
         if self._error is not None:
-            call.refuse(str(field(self._error, "code") or "error"), str(field(self._error, "message") or ""))
+            answers.read_error(call, self._error)
+
+    def _parts(self, index: int) -> list[dict[str, Any]]:
+        item = self._items.get(index)
+        if index in self._finished:
+            return messages.parts_of_item(item)
+        parts: list[dict[str, Any]] = []
+        for (of_index, kind), pieces in self._pieces.items():
+            text = "".join(pieces)
+            if of_index == index and kind == "tool_call":
+                parts.append(messages.tool_call_part(field(item, "call_id"), field(item, "name"), text))
+            elif of_index == index:
+                parts.append({"type": kind, "content": text})
+        return parts
