@@ -7,58 +7,15 @@ iterators of the HTTP response it will read (`follow_body`). Plain generators ar
 
 from __future__ import annotations
 
-import inspect
-import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import Any
 
-from limelight import wire
-from limelight.call import HTTP, Call, abandon
+from limelight.body import follow_body
+from limelight.call import HTTP, Call
 from limelight.guard import quiet, report
+from limelight.watch import Chunks, Watch, Whole, after
 
-
-class Chunks(Protocol):
-    """What a provider knows of a stream's chunks."""
-
-    def add(self, chunk: Any) -> bool:
-        """Take one chunk; True where it carries content (text, reasoning, a tool call)."""
-        ...
-
-    def fill(self, call: Call) -> None:
-        """Write what the chunks said to the call."""
-        ...
-
-
-class Watch:
-    """One stream under observation; ends its call on exhaustion, error, close or collection, whichever is first."""
-
-    __slots__ = ("_call", "_chunks", "_started")
-
-    def __init__(self, call: Call, chunks: Chunks) -> None:
-        self._call = call
-        self._chunks = chunks
-        self._started = False
-        call.on_stop = chunks.fill
-
-    def chunk(self, chunk: Any) -> None:
-        """Note one chunk."""
-        call = self._call
-        call.touch()
-        if self._chunks.add(chunk) and not self._started:
-            self._started = True
-            call.first_chunk()
-
-    def end(self) -> None:
-        """The stream is over, or the user closed it."""
-        self._call.stop()
-
-    def fail(self, error: BaseException) -> None:
-        """The stream broke."""
-        self._call.fail(error)
-
-    def guard_collection(self, holder: Any) -> None:
-        """End the call when `holder` is collected without having ended."""
-        weakref.finalize(holder, abandon, self._call).atexit = False
+__all__ = ["Chunks", "Steps", "Whole", "conceal_usage", "follow", "follow_async", "follow_body", "relay", "relay_async"]
 
 
 class _Followed:
@@ -124,6 +81,8 @@ class Steps(_Followed):
                     continue
             except Exception as error:
                 report("looking for the usage chunk", error)
+                if self._hide_usage and not getattr(chunk, "choices", True):
+                    continue
             return chunk
 
 
@@ -153,6 +112,8 @@ class AsyncSteps(_Followed):
                     continue
             except Exception as error:
                 report("looking for the usage chunk", error)
+                if self._hide_usage and not getattr(chunk, "choices", True):
+                    continue
             return chunk
 
 
@@ -183,100 +144,12 @@ def _follow(
 
 
 def conceal_usage(stream: Any) -> None:
-    """Withhold the usage chunk of a stream that could not be followed."""
+    """Withhold the usage chunk of a stream that could not be followed; stands on nothing else here."""
     inner = stream._iterator  # noqa: SLF001
-    steps = AsyncSteps if hasattr(inner, "__anext__") else Steps
-    stream._iterator = steps(inner, None, True)  # noqa: SLF001
-
-
-def follow_body(response: Any, call: Call, chunks: Chunks, content_type: str) -> None:
-    """Watch the body of an unread `httpx` response, however it is read: whole, by lines, as events.
-
-    `chunks` gets each JSON event of a stream, or the one JSON value of a plain body. What is read raw, still
-    compressed, is not seen; the call then ends when the response is closed.
-    """
-    watch = Watch(call, Decoded(chunks, content_type))
-    steps: list[_Followed] = []
-
-    def close() -> None:
-        if not any(step.is_stepping for step in steps):
-            watch.end()
-
-    for name, steps_of in (("iter_bytes", Steps), ("aiter_bytes", AsyncSteps)):
-        original = getattr(response, name)
-
-        def watched(*args: Any, _original: Any = original, _steps_of: Any = steps_of, **kwargs: Any) -> Any:
-            body = _original(*args, **kwargs)
-            with quiet("following a body"):
-                step = _steps_of(body, watch, False)
-                steps.append(step)
-                return step
-            return body
-
-        setattr(response, name, watched)
-    watch.guard_collection(response)
-    after(response, "close", close)
-    after(response, "aclose", close)
-
-
-class Decoded:
-    """Chunks of bytes, as `Chunks` of the JSON values they carry."""
-
-    def __init__(self, chunks: Chunks, content_type: str) -> None:
-        self._chunks = chunks
-        self._decoder = wire.decoder(content_type)
-
-    def add(self, chunk: Any) -> bool:
-        """Take some bytes; True where a value they complete carries content."""
-        carries = [self._chunks.add(value) for value in self._decoder.feed(chunk)]
-        return any(carries)
-
-    def fill(self, call: Call) -> None:
-        """Take what is left undecoded, then write."""
-        for value in self._decoder.end():
-            self._chunks.add(value)
-        self._chunks.fill(call)
-
-
-class Whole:
-    """`Chunks` of an answer that is no stream: the last value is the answer, `read(call, answer)` writes it."""
-
-    def __init__(self, read: Callable[[Call, Any], None]) -> None:
-        self._read = read
-        self._answer: Any = None
-
-    def add(self, chunk: Any) -> bool:
-        """Take the answer; it is no first chunk."""
-        self._answer = chunk
-        return False
-
-    def fill(self, call: Call) -> None:
-        """Write the answer, if it came."""
-        if self._answer is not None:
-            self._read(call, self._answer)
-
-
-def after(owner: Any, name: str, then: Callable[[], None]) -> None:
-    """Run `then` after each call of `owner.name`, a method, synchronous or not; nothing where it has none."""
-    original = getattr(owner, name, None)
-    if original is None:
-        return
-
-    def closing(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return original(*args, **kwargs)
-        finally:
-            with quiet("closing a stream"):
-                then()
-
-    async def closing_async(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await original(*args, **kwargs)
-        finally:
-            with quiet("closing a stream"):
-                then()
-
-    setattr(owner, name, closing_async if inspect.iscoroutinefunction(original) else closing)
+    if hasattr(inner, "__anext__"):
+        stream._iterator = (chunk async for chunk in inner if chunk.choices or chunk.usage is None)  # noqa: SLF001
+    else:
+        stream._iterator = (chunk for chunk in inner if chunk.choices or chunk.usage is None)  # noqa: SLF001
 
 
 def relay(inner: Iterator[Any], call: Call, chunks: Chunks) -> Generator[Any, Any, Any]:
