@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -20,6 +20,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from limelight import semconv
 from limelight.content import Content, RedactFailed
 from limelight.guard import quiet, warn_once
+from limelight.metrics import SECONDS, Histogram, Metrics
 
 _STACK_CHARS = 4096
 
@@ -34,6 +35,9 @@ class Recorder:
     ask_stream_usage: bool
     wall_ns: Callable[[], int]
     monotonic_ns: Callable[[], int]
+    metrics: Metrics | None = None
+    error_text: Content = field(default_factory=Content)
+    """What error messages pass, also where content is not captured."""
     triton_tensors: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """The setting of that name: what else Triton models name their tensors."""
 
@@ -77,7 +81,18 @@ def muted() -> frozenset[str]:
 class Call:
     """One operation under observation; every method may be called after the end and then does nothing."""
 
-    __slots__ = ("_fields", "_last_ns", "_monotonic_ns", "_previous", "_recorder", "_start_ns", "on_stop", "span")
+    __slots__ = (
+        "_chunks",
+        "_fields",
+        "_last_ns",
+        "_monotonic_ns",
+        "_previous",
+        "_recorder",
+        "_start_ns",
+        "on_stop",
+        "request",
+        "span",
+    )
 
     def __init__(self, recorder: Recorder, span: Span, start_ns: int) -> None:
         self._recorder = recorder
@@ -86,6 +101,9 @@ class Call:
         self._fields: dict[str, Any] = {}
         self._previous: otel_context.Context | None = None
         self.span = span
+        self._chunks: Histogram | None = None
+        self.request: dict[str, Any] | None = None
+        """The attributes a model request started with: its metrics' dimensions; None for what is no model request."""
         self.on_stop: Callable[[Call], None] | None = None
         """Writes what is known so far (a stream's chunks) just before the span ends."""
         _open[id(self)] = self
@@ -139,11 +157,16 @@ class Call:
 
     def touch(self) -> None:
         """Note that the operation was alive just now: an abandoned stream ends at its last chunk."""
-        self._last_ns = self._recorder.monotonic_ns()
+        now_ns = self._recorder.monotonic_ns()
+        if self._chunks is not None:
+            self._chunks.add((now_ns - self._last_ns) / 1e9)
+        self._last_ns = now_ns
 
     def first_chunk(self) -> None:
         """Note the first content of a stream: time to first chunk, from sending, in seconds."""
         self._fields[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (self._recorder.monotonic_ns() - self._monotonic_ns) / 1e9
+        if self.request is not None and self._recorder.metrics is not None:
+            self._chunks = Histogram(SECONDS)
 
     def enter(self, mutes: frozenset[str] = frozenset()) -> None:
         """Make the span current, and the libraries `mutes` silent, for the code that runs until `leave`."""
@@ -194,6 +217,11 @@ class Call:
             if error is not None:
                 with quiet("recording an error"):
                     self._record(error, end_ns)
+            if self.request is not None and self._recorder.metrics is not None:
+                with quiet("counting a call"):
+                    self._recorder.metrics.record(
+                        self.request, self._fields, (end_ns - self._start_ns) / 1e9, self._chunks
+                    )
             with quiet("writing attributes"):
                 self.span.set_attributes(self._fields)
         finally:
@@ -215,13 +243,10 @@ class Call:
     def _clean(self, text: str) -> str:
         """Error text may quote a prompt: it passes `redact` like content, and is dropped where that fails."""
         try:
-            return (self._recorder.content or _PLAIN).text(text)
+            return self._recorder.error_text.text(text)
         except RedactFailed:
             self._fields[semconv.LIMELIGHT_CONTENT_DROPPED] = "redact_failed"
             return ""
-
-
-_PLAIN = Content()
 
 
 def model_call(
@@ -236,8 +261,37 @@ def model_call(
     """Start the span of a model request: `{operation} {model}`, CLIENT where it leaves the process."""
     kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
     name = f"{operation} {model}" if model else operation
-    attributes = {semconv.OPERATION_NAME: operation, semconv.REQUEST_MODEL: model, **attributes}
-    return Call.start(recorder, name, attributes, kind=kind, start_ns=start_ns)
+    attributes = {
+        semconv.OPERATION_NAME: operation,
+        semconv.REQUEST_MODEL: model,
+        semconv.LIMELIGHT_NESTED_IN: _nested_in(),
+        **attributes,
+    }
+    call = Call.start(recorder, name, attributes, kind=kind, start_ns=start_ns)
+    call.request = attributes
+    return call
+
+
+_INFERENCE = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
+
+
+def _nested_in() -> str | None:
+    """Scope name of another vendor's span of this very call, where that is the current span."""
+    span: Any = trace.get_current_span()
+    if span is trace.INVALID_SPAN:
+        return None
+    with quiet("looking for another vendor's span"):
+        scope = getattr(span, "instrumentation_scope", None)
+        if scope is None or scope.name == semconv.SCOPE_NAME or not span.is_recording():
+            return None
+        attributes = span.attributes or {}
+        is_inference = (
+            attributes.get(semconv.OPERATION_NAME) in _INFERENCE
+            or attributes.get("openinference.span.kind") in {"LLM", "EMBEDDING"}
+            or "llm.request.type" in attributes  # OpenLLMetry
+        )
+        return str(scope.name) if is_inference else None
+    return None
 
 
 def class_name(error: BaseException) -> str:

@@ -102,7 +102,7 @@ class Config:
     endpoint: str = _setting(
         "http://127.0.0.1:4318",
         _endpoint,
-        "Base address of the collector; /v1/traces and /v1/logs are appended.",
+        "Base address of the collector; /v1/traces, /v1/logs and /v1/metrics are appended.",
         "LIMELIGHT_ENDPOINT",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     )
@@ -154,6 +154,10 @@ class Config:
     )
     queue_max_bytes: int = _setting(
         64 * 2**20, _number(2**10, 2**40, int), "Most bytes waiting to be sent, about.", "LIMELIGHT_QUEUE_MAX_BYTES"
+    )
+    metrics: bool = _setting(True, _flag, "Count model calls, sampled or not, as OTLP metrics.", "LIMELIGHT_METRICS")
+    metrics_interval_s: float = _setting(
+        60.0, _number(0.1, 86_400), "Seconds between two reports of metrics.", "LIMELIGHT_METRICS_INTERVAL_S"
     )
 
 

@@ -12,18 +12,18 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from limelight import call as calls
-from limelight import identity, semconv
-from limelight.guard import LOGGER, quiet, warn_once
-from limelight.otlp import Answer, Item, Request, Score, requests_of
+from limelight import semconv
+from limelight.guard import LOGGER, SWALLOWED, quiet, warn_once
+from limelight.metrics import Metrics, Point
+from limelight.otlp import METRICS, TRACES, Answer, Item, Request, Score, requests_of
 
 _POST_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S, _BACKOFF_LAST_S = 0.5, 30.0
@@ -42,16 +42,27 @@ class Posts(Protocol):
         ...
 
 
+_PROCESSED = {False: semconv.METRIC_LOGS_PROCESSED, True: semconv.METRIC_SPANS_PROCESSED}
+_EXPORTED = {False: semconv.METRIC_LOGS_EXPORTED, True: semconv.METRIC_SPANS_EXPORTED}
+
+
 @dataclass(slots=True)
 class Counts:
-    """What became of the items of this process: sent, and lost by reason."""
+    """What became of the items of this process: sent, and lost by reason; `by_metric` the same by (metric, error)."""
 
     sent: int = 0
     lost: dict[str, int] = field(default_factory=dict[str, int])
+    by_metric: dict[tuple[str, str | None], int] = field(default_factory=dict[tuple[str, "str | None"], int])
 
-    def lose(self, reason: str, count: int) -> None:
+    def lose(self, reason: str, count: int, metric: str) -> None:
         """Count `count` lost items."""
         self.lost[reason] = self.lost.get(reason, 0) + count
+        self.book(metric, reason, count)
+
+    def book(self, metric: str, error: str | None, count: int) -> None:
+        """Count items that passed a stage, well (None) or for the reason they were lost there."""
+        if count:
+            self.by_metric[metric, error] = self.by_metric.get((metric, error), 0) + count
 
 
 class Exporter:
@@ -68,13 +79,16 @@ class Exporter:
         interval_s: float = 1.0,
         retry_s: float = 60.0,
         jitter: Callable[[], float] = random.random,
+        metrics: Metrics | None = None,
+        metrics_interval_s: float = 60.0,
     ) -> None:
         self._make_sender = sender
         self._resource = resource
         self._max_items, self._max_bytes, self._batch_items = max_items, max_bytes, batch_items
         self._interval_s, self._retry_s, self._jitter = interval_s, retry_s, jitter
+        self._metrics, self._metrics_interval_s = metrics, metrics_interval_s
         self._reset()
-        _exporters.add(self)
+        after_fork(self)
 
     def _reset(self) -> None:
         """A clean state: at first, and in a forked child, where locks, thread, socket and queue are the parent's."""
@@ -88,31 +102,55 @@ class Exporter:
         self._thread: threading.Thread | None = None
         self._sender = self._make_sender()
         self.counts = Counts()
+        self._swallowed = SWALLOWED.copy()
+        self._report_wanted = self._is_unreachable = False
+        self.points_rejected = 0
+        self._report_at = time.monotonic() + self._metrics_interval_s
+        if self._metrics is not None:
+            self._metrics.wake = self.start
 
     def after_fork(self) -> None:
         """Drop what belongs to the parent (called in the child)."""
         closed = self._close_by
+        if self._metrics is not None:
+            self._metrics.after_fork()
         self._reset()
         self._close_by = closed
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the worker is there; asked for each span, so that a process without spans has no thread."""
+        return self._thread is not None
+
     def start(self) -> None:
-        """Start the worker now; otherwise the first item does."""
+        """Start the worker, if it is not there and we are not leaving."""
+        if self._pid != os.getpid():
+            self.after_fork()
         with self._condition:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="limelight-export", daemon=True)
-                self._thread.start()
+            if self._metrics is not None:
+                self._metrics.wake = None
+            if self._thread is not None or self._close_by is not None:
+                return
+            thread = threading.Thread(target=quiet("exporting")(self._run), name="limelight-export", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is shutting down
+                LOGGER.debug("no thread can be started: what is queued now is lost")
+            else:
+                self._thread = thread
 
     def put(self, item: Item, size: int) -> None:
         """Queue one item of about `size` bytes, or drop and count it."""
         if self._pid != os.getpid():  # a server that forks without calling Python's hooks (uWSGI)
             self.after_fork()
+        processed = _PROCESSED[not isinstance(item, Score)]
         with self._condition:
             if self._close_by is not None:
-                self.counts.lose("closed", 1)
+                self.counts.lose("closed", 1, processed)
                 return
             full = len(self._queue) >= self._max_items or self._bytes + size > self._max_bytes
             if full:
-                self.counts.lose("queue_full", 1)
+                self.counts.lose("queue_full", 1, processed)
             else:
                 self._queue.append((item, size))
                 self._bytes += size
@@ -125,13 +163,17 @@ class Exporter:
             warn_once("queue full", "the export queue is full; spans are dropped until the collector catches up")
 
     def flush(self, timeout_s: float) -> bool:
-        """Send what is queued now; False where time ran out, anything was lost, or the collector refuses our key."""
+        """Send what is queued now, and metrics; False where time ran out, an item was lost, or our key is refused."""
         with self._condition:
             target, lost = self._accepted, sum(self.counts.lost.values())
             self._flush_to = max(self._flush_to, target)
+            self._report_wanted = self._thread is not None and self._metrics is not None
             self._condition.notify_all()
-            done = self._condition.wait_for(lambda: self._finished >= target or self._paused(), max(0.0, timeout_s))
-            return done and self._finished >= target and sum(self.counts.lost.values()) == lost
+            self._condition.wait_for(lambda: self._flushed(target) or self._paused(), max(0.0, timeout_s))
+            return self._finished >= target and sum(self.counts.lost.values()) == lost
+
+    def _flushed(self, target: int) -> bool:
+        return self._finished >= target and not self._report_wanted
 
     def close(self, timeout_s: float) -> bool:
         """Take no more items, send what is queued, and stop; False where it took too long or anything was lost."""
@@ -149,7 +191,8 @@ class Exporter:
 
     def _due(self) -> bool:
         closing = self._close_by is not None
-        return closing or self._flush_to > self._finished or len(self._queue) >= self._batch_items
+        flushing = self._flush_to > self._finished or self._report_wanted
+        return closing or flushing or len(self._queue) >= self._batch_items
 
     def _run(self) -> None:
         # our own requests are nobody's telemetry
@@ -157,7 +200,8 @@ class Exporter:
         muted = otel_context.set_value(otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, muted)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         otel_context.attach(muted)
         while True:
-            calls.reap()
+            with quiet("ending abandoned streams"):
+                calls.reap()
             with self._condition:
                 self._condition.wait_for(self._due, self._interval_s)
                 batch = self._take()
@@ -170,6 +214,10 @@ class Exporter:
             with self._condition:
                 self._finished += len(batch)
                 self._condition.notify_all()
+            with quiet("reporting metrics"):
+                self._report_if_due()
+        with quiet("reporting metrics"):
+            self._report()
         self._sender.close()
 
     def _take(self) -> list[Item]:
@@ -180,15 +228,18 @@ class Exporter:
             item, size = self._queue.popleft()
             self._bytes -= size
             batch.append(item)
+        spans = sum(not isinstance(item, Score) for item in batch)
+        self.counts.book(semconv.METRIC_SPANS_PROCESSED, None, spans)
+        self.counts.book(semconv.METRIC_LOGS_PROCESSED, None, len(batch) - spans)
         return batch
 
     def _deliver(self, batch: list[Item]) -> None:
         for request in requests_of(batch, self._resource):
             if request.body is None:
-                self.counts.lose("unsendable", request.count)
+                self.counts.lose("unsendable", request.count, _EXPORTED[request.path == TRACES])
                 warn_once("unsendable", "a span could not be encoded or is over 64 MiB; it is dropped")
             elif self._paused():
-                self.counts.lose("unauthorised", request.count)
+                self.counts.lose("unauthorised", request.count, _EXPORTED[request.path == TRACES])
             else:
                 self._send(request, request.body)
 
@@ -197,6 +248,7 @@ class Exporter:
         backoff_s = _BACKOFF_FIRST_S
         while True:
             answer = self._sender.post(request.path, body, self._patience(_POST_TIMEOUT_S))
+            self._is_unreachable = answer.kind == "unreachable"
             if answer.kind not in {"retry", "unreachable"}:
                 return self._settle(request, answer)
             wait_s = max(backoff_s * (0.5 + self._jitter()), answer.retry_after_s or 0.0)
@@ -226,79 +278,95 @@ class Exporter:
 
     def _settle(self, request: Request, answer: Answer) -> None:
         """Book one finished request: sent, rejected in part, or lost."""
+        exported = _EXPORTED[request.path == TRACES]
         if answer.kind == "ok":
             self._pause_s = 0.0
             rejected = min(answer.rejected, request.count)
             self.counts.sent += request.count - rejected
+            self.counts.book(exported, None, request.count - rejected)
             if rejected:
-                self.counts.lose("rejected", rejected)
+                self.counts.lose("rejected", rejected, exported)
                 warn_once("rejected", "the collector rejected %d items: %s", rejected, answer.message)
             return
-        self.counts.lose(answer.kind, request.count)
+        self.counts.lose(answer.kind, request.count, exported)
         if answer.kind == "unauthorised":
-            self._pause_s = min(max(self._pause_s * 2, _PAUSE_FIRST_S), _PAUSE_LAST_S)
-            self._paused_until = time.monotonic() + self._pause_s
+            self._pause()
         warn_once(f"lost {answer.kind}", "%d items are lost: %s", request.count, answer.message)
 
+    def _pause(self) -> None:
+        self._pause_s = min(max(self._pause_s * 2, _PAUSE_FIRST_S), _PAUSE_LAST_S)
+        self._paused_until = time.monotonic() + self._pause_s
 
-class Processor(SpanProcessor):
-    """Gives every span of its provider the current context's attributes and queues it when it ends."""
+    def _report_if_due(self) -> None:
+        """Send the metrics once a minute, and once nothing is queued of what a `flush` waits for."""
+        metrics = self._metrics
+        if metrics is None:
+            return
+        metrics.add_up()
+        flushing = self._report_wanted and self._finished >= self._flush_to
+        if (flushing and metrics.has_news) or time.monotonic() >= self._report_at:
+            self._report()
+        if flushing:
+            with self._condition:
+                self._report_wanted = False
+                self._condition.notify_all()
 
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
+    def _report(self) -> None:
+        """Send the metrics. Cumulative sums need no retry, and the spans tell of a collector that is not there."""
+        metrics = self._metrics
+        self._report_at = time.monotonic() + self._metrics_interval_s
+        leaves_nobody_there = self._close_by is not None and self._is_unreachable
+        if metrics is None or self._paused() or leaves_nobody_there:
+            return
+        from limelight.otlp_metrics import encode  # what it imports is for those who send metrics
 
-    def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
-        """Set session, user, tags and the like; model calls also get the conversation id."""
-        del parent_context
-        with quiet("setting context attributes"):
-            attributes = identity.attributes()
-            if attributes:
-                session = attributes.get(semconv.SESSION_ID)
-                if session is not None and semconv.OPERATION_NAME in (span.attributes or {}):
-                    attributes[semconv.CONVERSATION_ID] = session
-                span.set_attributes(attributes)
+        metrics.add_up()
+        metrics.has_news = False
+        points, described = [*metrics.points(), *self._points()], metrics.resource(self._resource.attributes)
+        body = encode(points, described, metrics.started_ns, time.time_ns())
+        answer = self._sender.post(METRICS, body, self._patience(_POST_TIMEOUT_S))
+        if answer.kind == "unauthorised":
+            self._pause()
+            warn_once("lost unauthorised", "metrics are lost: %s", answer.message)
+        elif answer.kind != "ok" or answer.rejected:
+            LOGGER.debug("metrics: %s, %d points rejected: %s", answer.kind, answer.rejected, answer.message)
+        self.points_rejected += answer.rejected
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue a sampled span."""
-        with quiet("queueing a span"):
-            if span.context is not None and span.context.trace_flags.sampled:
-                self._exporter.put(span, _size(span))
-
-    def shutdown(self) -> None:
-        """Nothing: the exporter is closed by the instance that made it, within its own time limit."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.flush(timeout_millis / 1000)
-
-
-def _size(span: ReadableSpan) -> int:
-    """About how many bytes a span holds: its strings and a flat fee for the rest."""
-    size = 500
-    for value in _read(span).values():
-        size += len(value) + 50 if isinstance(value, str) else 60
-    return size + 5_000 * len(span.events)
-
-
-def _read(span: ReadableSpan) -> dict[str, Any]:
-    """A span's attributes, copied at once: read one by one, each takes a lock."""
-    attributes: Any = span.attributes or {}
-    return attributes.copy() if hasattr(attributes, "copy") else dict(attributes)
+    def _points(self) -> Iterator[Point]:
+        """Our own state, by OpenTelemetry's sdk-metrics conventions."""
+        component = {semconv.COMPONENT_TYPE: "batching_span_processor", semconv.COMPONENT_NAME: "limelight"}
+        yield Point(semconv.METRIC_QUEUE_SIZE, "{span}", component, len(self._queue), is_monotonic=False)
+        yield Point(semconv.METRIC_QUEUE_CAPACITY, "{span}", component, self._max_items, is_monotonic=False)
+        for (metric, error), count in list(self.counts.by_metric.items()):
+            is_exporter = ".exporter." in metric
+            kind = {semconv.COMPONENT_TYPE: "otlp_http_span_exporter"} if is_exporter else {}
+            attributes = {**component, **kind, **({semconv.ERROR_TYPE: error} if error else {})}
+            yield Point(metric, "{span}" if ".span." in metric else "{log_record}", attributes, count)
+        for kind, count in (SWALLOWED - self._swallowed).items():
+            yield Point(semconv.METRIC_INTERNAL_ERRORS, "{error}", {semconv.ERROR_TYPE: kind}, count)
 
 
-def score_size(score: Score) -> int:
-    """About how many bytes a score holds."""
-    return 500 + len(score.explanation or "")
+class Forks(Protocol):
+    """What must start afresh in a forked child."""
+
+    def after_fork(self) -> None:
+        """Called in the child."""
+        ...
 
 
-_exporters: weakref.WeakSet[Exporter] = weakref.WeakSet()
+_forks: weakref.WeakSet[Forks] = weakref.WeakSet()
+
+
+def after_fork(one: Forks) -> None:
+    """Have `one.after_fork()` called in every forked child, for as long as something else holds it."""
+    _forks.add(one)
 
 
 def _in_child() -> None:
     with quiet("starting in a forked child"):
         calls.forget_all()
-        for exporter in list(_exporters):
-            exporter.after_fork()
+        for one in list(_forks):
+            one.after_fork()
         LOGGER.debug("forked: the child has its own queue")
 
 

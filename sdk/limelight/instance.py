@@ -20,6 +20,7 @@ from limelight.call import Recorder
 from limelight.config import Config
 from limelight.content import Content, Redact
 from limelight.guard import forget_warnings, quiet, warn_once
+from limelight.metrics import Metrics
 from limelight.version import __version__
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Limelight:
         flush_timeout_s: float | None = None,
         queue_max_spans: int | None = None,
         queue_max_bytes: int | None = None,
+        metrics: bool | None = None,
+        metrics_interval_s: float | None = None,
     ) -> None:
         """Start observing: every known library that is or will be imported. Settings: `docs/sdk.md`.
 
@@ -77,15 +80,21 @@ class Limelight:
         self.shutdown()
         if config.disabled:
             return
-        from limelight import export  # the OpenTelemetry SDK is loaded by those who start it
+        from limelight import export, processor  # the OpenTelemetry SDK is loaded by those who start it
 
         resource = _resource(config)
+        metrics = Metrics() if config.metrics else None
         exporter = export.Exporter(
-            sender or _http_sender(config), resource, max_items=config.queue_max_spans, max_bytes=config.queue_max_bytes
+            sender or _http_sender(config),
+            resource,
+            max_items=config.queue_max_spans,
+            max_bytes=config.queue_max_bytes,
+            metrics=metrics,
+            metrics_interval_s=config.metrics_interval_s,
         )
         provider: Any = config.tracer_provider or _private_provider(config, resource, ids)
         if hasattr(provider, "add_span_processor"):
-            provider.add_span_processor(export.Processor(exporter))
+            provider.add_span_processor(processor.Processor(exporter))
         else:
             warn_once(
                 "tracer_provider", "tracer_provider= cannot take a span processor: its spans are not sent from here"
@@ -93,13 +102,14 @@ class Limelight:
         tracer = provider.get_tracer(semconv.SCOPE_NAME, __version__)
         content = Content(config.redact) if config.capture == "full" else None
         self._config, self._exporter = config, exporter
-        exporter.start()
         recorder = Recorder(
             tracer,
             content,
             config.request_stream_usage,
             wall_ns,
             monotonic_ns,
+            metrics=metrics,
+            error_text=Content(config.redact),
             triton_tensors=config.triton_tensors,
         )
         calls.install(recorder)
@@ -124,8 +134,8 @@ class Limelight:
             exporter = self._exporter
             if exporter is None:
                 return
-            from limelight.export import score_size
             from limelight.otlp import Score
+            from limelight.processor import score_size
 
             ids = _judged(trace_id, span_id)
             if ids is None:

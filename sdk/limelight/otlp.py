@@ -35,6 +35,7 @@ _ANSWER_BYTES = 4 * 2**20
 _PROTOBUF = "application/x-protobuf"
 TRACES = "/v1/traces"
 LOGS = "/v1/logs"
+METRICS = "/v1/metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _encoded(path: str, items: Sequence[Any], resource: Resource) -> bytes | Non
 def _logs(scores: Sequence[Score], resource: Resource) -> ExportLogsServiceRequest:
     scope = InstrumentationScope(name=semconv.SCOPE_NAME, version=__version__)
     records = ScopeLogs(scope=scope, log_records=[_log(score) for score in scores])
-    described = ResourceMessage(attributes=_key_values(resource.attributes))
+    described = ResourceMessage(attributes=key_values(resource.attributes))
     return ExportLogsServiceRequest(resource_logs=[ResourceLogs(resource=described, scope_logs=[records])])
 
 
@@ -118,11 +119,12 @@ def _log(score: Score) -> LogRecord:
         observed_time_unix_nano=score.time_ns,
         trace_id=score.trace_id.to_bytes(16, "big"),
         span_id=score.span_id.to_bytes(8, "big") if score.span_id else b"",
-        attributes=_key_values(attributes),
+        attributes=key_values(attributes),
     )
 
 
-def _key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
+def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
+    """Attributes as OTLP; None is left out."""
     return [KeyValue(key=key, value=_any_value(value)) for key, value in attributes.items() if value is not None]
 
 
@@ -217,6 +219,7 @@ def _read(path: str, response: requests.Response, content: bytes) -> Answer:
 def _success(path: str, kind: str, content: bytes) -> Answer:
     try:
         if kind == _PROTOBUF or not (kind or content):
+            # the answer about metrics has the shape of the one about logs
             message = ExportTraceServiceResponse() if path == TRACES else ExportLogsServiceResponse()
             message.ParseFromString(content)
             partial = message.partial_success
@@ -224,7 +227,8 @@ def _success(path: str, kind: str, content: bytes) -> Answer:
             return Answer("ok", partial.error_message, rejected)
         if kind == "application/json":
             body = json.loads(content or b"{}").get("partialSuccess") or {}
-            rejected = int(body.get("rejectedSpans") or body.get("rejectedLogRecords") or 0)
+            names = ("rejectedSpans", "rejectedLogRecords", "rejectedDataPoints")
+            rejected = int(next((body[name] for name in names if body.get(name)), 0))
             return Answer("ok", str(body.get("errorMessage") or ""), rejected)
     except Exception as error:  # whatever answered, it is no collector
         return Answer("refused", f"the answer is no OTLP: {type(error).__name__}")

@@ -43,6 +43,19 @@ class RecordedSpan:
     events: list[tuple[str, dict[str, Any]]]
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedPoint:
+    """One point of a metric. A histogram has `count` values that sum up to `value`; `buckets` maps each upper bound in
+    use (inf above the last) to its count. A plain sum has its `value` alone."""
+
+    metric: str
+    unit: str
+    attributes: dict[str, Any]
+    value: float
+    count: int
+    buckets: dict[float, int]
+
+
 @dataclass(slots=True)
 class Recorded:
     """What a program sent, decoded from its OTLP bodies; reading it flushes first."""
@@ -80,6 +93,21 @@ class Recorded:
             for resource in ExportLogsServiceRequest.FromString(body).resource_logs
             for scope in resource.scope_logs
             for record in scope.log_records
+        ]
+
+    def metrics(self) -> list[RecordedPoint]:
+        """The metrics so far, one point for each set of attributes: sums since the recording began."""
+        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+        bodies = self._sent("/v1/metrics")
+        if not bodies:
+            return []
+        return [
+            _point(metric, point)
+            for resource in ExportMetricsServiceRequest.FromString(bodies[-1]).resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            for point in (metric.histogram.data_points or metric.sum.data_points)
         ]
 
     def _sent(self, path: str) -> list[bytes]:
@@ -168,6 +196,15 @@ def _recorded(span: Any) -> RecordedSpan:
         attributes=_attributes(span.attributes),
         events=[(event.name, _attributes(event.attributes)) for event in span.events],
     )
+
+
+def _point(metric: Any, point: Any) -> RecordedPoint:
+    attributes = _attributes(point.attributes)
+    if metric.WhichOneof("data") == "sum":
+        return RecordedPoint(metric.name, metric.unit, attributes, point.as_int, 0, {})
+    bounds = [*point.explicit_bounds, float("inf")]
+    buckets = {bound: count for bound, count in zip(bounds, point.bucket_counts, strict=True) if count}
+    return RecordedPoint(metric.name, metric.unit, attributes, point.sum, point.count, buckets)
 
 
 def _judgement(record: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_a_program_reaches_the_collector(peer: Peer) -> None:
     finally:
         assert limelight.shutdown(10)
         limelight.uninstrument()
-    assert {asked.path for asked in peer.asked} == {"/v1/traces", "/v1/logs"}
+    assert {asked.path for asked in peer.asked} == {"/v1/traces", "/v1/logs", "/v1/metrics"}
     asked = next(asked for asked in peer.asked if asked.path == "/v1/traces")
     assert asked.headers["authorization"] == "Bearer the-key"
     assert asked.headers["content-encoding"] == "gzip"
@@ -204,6 +204,7 @@ def _names(peer: Peer) -> list[str]:
     return sorted(
         span.name
         for asked in peer.asked
+        if asked.path == "/v1/traces"
         for resource in ExportTraceServiceRequest.FromString(asked.body).resource_spans
         for scope in resource.scope_spans
         for span in scope.spans

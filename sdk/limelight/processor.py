@@ -1,0 +1,65 @@
+"""What the OpenTelemetry SDK tells us of spans: each gets the context's attributes at its start, its end queues it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from limelight import identity, semconv
+from limelight.export import Exporter
+from limelight.guard import quiet
+from limelight.otlp import Score
+
+
+class Processor(SpanProcessor):
+    """Gives every span of its provider the current context's attributes and queues it when it ends."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+
+    def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
+        """Set session, user, tags and the like; model calls also get the conversation id."""
+        del parent_context
+        with quiet("setting context attributes"):
+            if not self._exporter.is_running:
+                self._exporter.start()
+            attributes = identity.attributes()
+            if attributes:
+                session = attributes.get(semconv.SESSION_ID)
+                if session is not None and semconv.OPERATION_NAME in (span.attributes or {}):
+                    attributes[semconv.CONVERSATION_ID] = session
+                span.set_attributes(attributes)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a sampled span."""
+        with quiet("queueing a span"):
+            if span.context is not None and span.context.trace_flags.sampled:
+                self._exporter.put(span, _size(span))
+
+    def shutdown(self) -> None:
+        """Nothing: the exporter is closed by the instance that made it, within its own time limit."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self._exporter.flush(timeout_millis / 1000)
+
+
+def _size(span: ReadableSpan) -> int:
+    """About how many bytes a span holds: its strings and a flat fee for the rest."""
+    size = 500
+    for value in _read(span).values():
+        size += len(value) + 50 if isinstance(value, str) else 60
+    return size + 5_000 * len(span.events)
+
+
+def _read(span: ReadableSpan) -> dict[str, Any]:
+    """A span's attributes, copied at once: read one by one, each takes a lock."""
+    attributes: Any = span.attributes or {}
+    return attributes.copy() if hasattr(attributes, "copy") else dict(attributes)
+
+
+def score_size(score: Score) -> int:
+    """About how many bytes a score holds."""
+    return 500 + len(score.explanation or "")
