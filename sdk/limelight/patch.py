@@ -34,6 +34,8 @@ class Library:
 
 
 PROVIDERS: dict[str, Library] = {
+    "anthropic": Library(("anthropic",), (0, 40), ("anthropic",)),
+    "google_genai": Library(("google-genai",), (1, 0), ("google.genai.models",)),
     "ollama": Library(("ollama",), (0, 4), ("ollama",)),
     "openai": Library(("openai",), (1, 60), ("openai",)),
 }
