@@ -214,3 +214,20 @@ def items(value: Any) -> Sequence[Any]:
 def word(value: Any) -> str | None:
     """A string, or None: other objects are not asked to print themselves."""
     return str(value) if isinstance(value, str) else None
+
+
+def number(value: Any) -> int | float | None:
+    """A number, or None; booleans are none."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def count(value: Any) -> int | None:
+    """A whole number, or None; some libraries hold counts as `20.0`."""
+    known = number(value)
+    return int(known) if known is not None and (isinstance(known, int) or known.is_integer()) else None
+
+
+def words(value: Any) -> list[str] | None:
+    """The strings of a list, or of a single one; None where there are none."""
+    found = [value] if isinstance(value, str) else [item for item in items(value) if isinstance(item, str)]
+    return found or None

@@ -190,7 +190,9 @@ def _async_run(desk: Any, stream: Stream, way: Any) -> list[Any]:
         return await way(stream, opened)
 
     received = desk.loop.run_until_complete(run())
-    gc.collect()
+    for _ in range(5):  # a generator left inside another is closed by the loop, a turn later each
+        gc.collect()
+        desk.loop.run_until_complete(asyncio.sleep(0))
     return received
 
 
