@@ -40,6 +40,10 @@ class Recorder:
     """What error messages pass, also where content is not captured."""
     triton_tensors: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """The setting of that name: what else Triton models name their tensors."""
+    http_hosts: tuple[str, ...] | None = None
+    """The setting of that name: whose plain HTTP calls are traced; None: any host's."""
+    propagate: str = "auto"
+    """The setting of that name: which outgoing requests carry the trace."""
 
 
 _current: Recorder | None = None
@@ -64,12 +68,18 @@ HTTP = frozenset({"httpx", "requests", "aiohttp"})
 _MUTED = otel_context.create_key("limelight-muted")
 
 
-def active(library: str) -> Recorder | None:
-    """The recorder, or None also where this context's instrumentation is suppressed, or `library`'s muted."""
+def audible() -> Recorder | None:
+    """The recorder, or None also where this context's instrumentation is suppressed (our own requests)."""
     recorder = _current
     if recorder is None or otel_context.get_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  the API has no public name for it
         return None
-    return None if library in muted() else recorder
+    return recorder
+
+
+def active(library: str) -> Recorder | None:
+    """The recorder, or None also where this context's instrumentation is suppressed, or `library`'s muted."""
+    recorder = audible()
+    return None if recorder is None or library in muted() else recorder
 
 
 def muted() -> frozenset[str]:
@@ -89,6 +99,7 @@ class Call:
         "_previous",
         "_recorder",
         "_start_ns",
+        "asked",
         "on_stop",
         "request",
         "span",
@@ -104,6 +115,8 @@ class Call:
         self._chunks: Histogram | None = None
         self.request: dict[str, Any] | None = None
         """The attributes a model request started with: its metrics' dimensions; None for what is no model request."""
+        self.asked: Any = None
+        """What the provider that started the call wants to know again when its answer comes."""
         self.on_stop: Callable[[Call], None] | None = None
         """Writes what is known so far (a stream's chunks) just before the span ends."""
         _open[id(self)] = self

@@ -70,6 +70,17 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(str(name).strip() for name in names if str(name).strip())
 
 
+def _hosts(value: Any) -> tuple[str, ...]:
+    names = _names(value)
+    return () if names == ("none",) else tuple(name.lower() for name in names)
+
+
+def _propagate(value: Any) -> str:
+    if value not in ("auto", "all", "none"):
+        raise BadSetting("'auto', 'all' or 'none'")
+    return str(value)
+
+
 def _callable(value: Any) -> Any:
     if not callable(value):
         raise BadSetting("a function from str to str")
@@ -136,6 +147,18 @@ class Config:
         _flag,
         "Ask OpenAI-compatible servers for token counts on streams; the extra chunk is hidden.",
         "LIMELIGHT_REQUEST_STREAM_USAGE",
+    )
+    http_hosts: tuple[str, ...] | None = _setting(
+        None,
+        _hosts,
+        "Hosts whose plain HTTP calls are traced where they look like a model API; default: any; `none`: no host.",
+        "LIMELIGHT_HTTP_HOSTS",
+    )
+    propagate: str = _setting(
+        "auto",
+        _propagate,
+        "Trace context in outgoing requests: `auto` (model calls to hosts of your own), `all`, `none`.",
+        "LIMELIGHT_PROPAGATE",
     )
     triton_tensors: tuple[tuple[str, tuple[str, ...]], ...] = _setting(
         (),

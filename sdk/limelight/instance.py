@@ -52,6 +52,8 @@ class Limelight:
         disabled: bool | None = None,
         request_stream_usage: bool | None = None,
         triton_tensors: Mapping[str, str | Sequence[str]] | None = None,
+        http_hosts: Sequence[str] | str | None = None,
+        propagate: str | None = None,
         flush_timeout_s: float | None = None,
         queue_max_spans: int | None = None,
         queue_max_bytes: int | None = None,
@@ -111,6 +113,8 @@ class Limelight:
             metrics=metrics,
             error_text=Content(config.redact),
             triton_tensors=config.triton_tensors,
+            http_hosts=config.http_hosts,
+            propagate=config.propagate,
         )
         calls.install(recorder)
         patch.instrument(config.providers)

@@ -36,6 +36,9 @@ def test_argument_beats_limelight_beats_otel_beats_default() -> None:
         ("disabled", "maybe"),
         ("api_key", 12),
         ("triton_tensors", "text"),
+        ("propagate", "maybe"),
+        ("propagate", ["auto"]),
+        ("http_hosts", 7),
         ("triton_tensors", {"output_text": 7}),
     ],
 )
