@@ -133,7 +133,10 @@ class Config:
         None, _callable, "Function from str to str that every captured string passes before it is queued."
     )
     sample_rate: float = _setting(
-        1.0, _number(0, 1), "Share of traces kept, 0 to 1, decided by trace id.", "LIMELIGHT_SAMPLE_RATE"
+        1.0,
+        _number(0, 1),
+        "Share of traces kept, 0 to 1, by trace id; errors are kept besides.",
+        "LIMELIGHT_SAMPLE_RATE",
     )
     providers: tuple[str, ...] | None = _setting(
         None, _names, "Libraries to instrument; default: all that are known.", "LIMELIGHT_PROVIDERS"

@@ -96,7 +96,8 @@ class Limelight:
         )
         provider: Any = config.tracer_provider or _private_provider(config, resource, ids)
         if hasattr(provider, "add_span_processor"):
-            provider.add_span_processor(processor.Processor(exporter))
+            keep_errors = config.tracer_provider is None and config.sample_rate < 1
+            provider.add_span_processor(processor.Processor(exporter, keep_errors=keep_errors))
         else:
             warn_once(
                 "tracer_provider", "tracer_provider= cannot take a span processor: its spans are not sent from here"
@@ -228,15 +229,17 @@ def _program() -> str:
 def _private_provider(config: Config, resource: Resource, ids: IdGenerator | None) -> TracerProvider:
     """A provider of our own: the global one stays free, and its limits cannot cut our JSON in two.
 
-    The sampler looks at the trace id alone, whatever a foreign parent decided: a trace is kept or left as a whole.
+    The sampler looks at the trace id alone, whatever a foreign parent decided: a trace is sampled as a whole.
     """
     from opentelemetry.sdk.trace import SpanLimits
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON, TraceIdRatioBased
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+    from limelight.sampling import ByTraceId
 
     unlimited = SpanLimits.UNSET
     return SdkTracerProvider(
-        sampler=ALWAYS_ON if config.sample_rate == 1 else TraceIdRatioBased(config.sample_rate),
+        sampler=ALWAYS_ON if config.sample_rate == 1 else ByTraceId(config.sample_rate),
         resource=resource,
         shutdown_on_exit=False,
         id_generator=ids,

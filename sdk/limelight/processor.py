@@ -8,16 +8,22 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from limelight import identity, semconv
-from limelight.export import Exporter
+from limelight.export import Exporter, after_fork
 from limelight.guard import quiet
 from limelight.otlp import Score
+from limelight.sampling import Held
 
 
 class Processor(SpanProcessor):
     """Gives every span of its provider the current context's attributes and queues it when it ends."""
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, *, keep_errors: bool = False) -> None:
         self._exporter = exporter
+        self._held: Held | None = None
+        """The spans of traces that are not sampled, where errors among them are wanted."""
+        if keep_errors:
+            self._held = Held(exporter.put)
+            after_fork(self._held)
 
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """Set session, user, tags and the like; model calls also get the conversation id."""
@@ -31,12 +37,16 @@ class Processor(SpanProcessor):
                 if session is not None and semconv.OPERATION_NAME in (span.attributes or {}):
                     attributes[semconv.CONVERSATION_ID] = session
                 span.set_attributes(attributes)
+            if self._held is not None and not _is_sampled(span):
+                self._held.started(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue a sampled span."""
+        """Queue a sampled span, hold another."""
         with quiet("queueing a span"):
-            if span.context is not None and span.context.trace_flags.sampled:
+            if _is_sampled(span):
                 self._exporter.put(span, _size(span))
+            elif self._held is not None:
+                self._held.ended(span, _size(span))
 
     def shutdown(self) -> None:
         """Nothing: the exporter is closed by the instance that made it, within its own time limit."""
@@ -44,6 +54,10 @@ class Processor(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Flush the exporter."""
         return self._exporter.flush(timeout_millis / 1000)
+
+
+def _is_sampled(span: ReadableSpan) -> bool:
+    return span.context is not None and span.context.trace_flags.sampled
 
 
 def _size(span: ReadableSpan) -> int:
