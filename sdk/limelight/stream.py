@@ -7,6 +7,7 @@ iterators of the HTTP response it will read (`follow_body`). Plain generators ar
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any
 
@@ -140,7 +141,15 @@ def _follow(
     steps = steps_of(getattr(stream, attribute), watch, hide_usage)
     watch.guard_collection(steps)
     setattr(stream, attribute, steps)
-    after(response, close, steps.closed)
+    # weakly: the response is reached from the steps, and a cycle would keep a dropped stream's connection open
+    closed = weakref.WeakMethod(steps.closed)
+
+    def close_steps() -> None:
+        still_there = closed()
+        if still_there is not None:
+            still_there()
+
+    after(response, close, close_steps)
 
 
 def conceal_usage(stream: Any) -> None:
