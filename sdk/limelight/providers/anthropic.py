@@ -49,10 +49,11 @@ def _start(recorder: Recorder, client: Any, args: tuple[Any, ...], kwargs: dict[
     """Start the call of a request that creates a message; no other request is one."""
     options = args[1] if len(args) > 1 else kwargs.get("options")
     path = (word(field(options, "url")) or "").partition("?")[0]
-    body = field(options, "json_data")
+    body, extra = field(options, "json_data"), field(options, "extra_json")
     if path != _PATH or not isinstance(body, dict):
         return None
-    return _start_message(recorder, client, cast("dict[str, Any]", body))
+    sent = {**body, **extra} if isinstance(extra, dict) else body
+    return _start_message(recorder, client, cast("dict[str, Any]", sent))
 
 
 def _start_message(recorder: Recorder, client: Any, body: dict[str, Any]) -> Call:

@@ -32,7 +32,7 @@ def parts(content: Any) -> list[Part]:
     """Text or blocks as parts."""
     if isinstance(content, str):
         return [{"type": "text", "content": content}] if content else []
-    return [_part(block) for block in items(content)]
+    return [{name: value for name, value in _part(block).items() if value is not None} for block in items(content)]
 
 
 def _part(block: Any) -> Part:
@@ -62,7 +62,9 @@ def _part(block: Any) -> Part:
 def _served(kind: str, block: Any) -> Part:
     """What Anthropic's own servers call and answer, and kinds that are newer than this module."""
     if kind.endswith("_tool_use"):
-        asked = {"type": kind, "arguments": field(block, "input"), "server_name": field(block, "server_name")}
+        asked = {"type": kind, "arguments": field(block, "input")}
+        if field(block, "server_name") is not None:  # of an MCP server
+            asked["server_name"] = field(block, "server_name")
         return {
             "type": "server_tool_call",
             "id": field(block, "id"),
