@@ -26,7 +26,7 @@ class Library:
     """One library that can be instrumented by the module of its name under `limelight.providers`."""
 
     distributions: tuple[str, ...]
-    """The packages it may come in; the first installed one counts. Empty: the standard library."""
+    """The packages it may come in: the one named like the module, else the first installed. Empty: no version."""
     oldest: tuple[int, int]
     """The oldest version supported."""
     modules: tuple[str, ...]
@@ -34,10 +34,13 @@ class Library:
 
 
 PROVIDERS: dict[str, Library] = {
+    "aiohttp": Library(("aiohttp",), (3, 8), ("aiohttp",)),
+    "httpx": Library(("httpx", "httpx2"), (0, 23), ("httpx", "httpx2")),
     "anthropic": Library(("anthropic",), (0, 40), ("anthropic",)),
     "google_genai": Library(("google-genai",), (1, 0), ("google.genai.models",)),
     "ollama": Library(("ollama",), (0, 4), ("ollama",)),
     "openai": Library(("openai",), (1, 60), ("openai",)),
+    "requests": Library(("requests",), (2, 25), ("requests",)),
     "fastapi": Library(("starlette",), (0, 25), ("starlette.applications", "fastapi.applications")),
     "transformers": Library(
         ("transformers",),
@@ -55,6 +58,8 @@ PROVIDERS: dict[str, Library] = {
     ),
 }
 """What `providers=` may name."""
+_CARRIERS = frozenset({"aiohttp", "httpx", "requests"})
+"""Patched whatever is wanted: the calls of other libraries are sent through them, and they carry the trace along."""
 
 
 class Declined(Exception):
@@ -104,23 +109,31 @@ def _put_back(owner: Any, name: str, stored: Any, own: bool, wrapped: Any) -> No
 
 
 _patched: dict[tuple[str, str], Patches] = {}
+_wanted: frozenset[str] = frozenset()
 _lock = threading.RLock()
 
 
 def instrument(names: Iterable[str] | None) -> None:
     """Instrument the named libraries, or all known ones: now where imported, else on import."""
+    global _wanted
     asked = names is not None
     wanted = set(PROVIDERS) if names is None else set(names)
     for unknown in sorted(wanted - set(PROVIDERS)):
         warn_once(f"provider {unknown}", "providers=: %r is not known; known are %s", unknown, ", ".join(PROVIDERS))
+    _wanted = frozenset(wanted)
     later: dict[str, str] = {}
-    for name in sorted(wanted & set(PROVIDERS)):
+    for name in sorted((wanted | _CARRIERS) & set(PROVIDERS)):
         for module in PROVIDERS[name].modules:
             if _is_loaded(module):
-                _patch(name, module, asked)
+                _patch(name, module, asked and is_wanted(name))
             else:
                 later[module] = name
     _watch_imports(later, asked)
+
+
+def is_wanted(name: str) -> bool:
+    """Whether calls of a library are to be traced; an HTTP client is patched in any case."""
+    return name in _wanted
 
 
 def uninstrument() -> None:
@@ -149,7 +162,7 @@ def _patch(name: str, module: str, asked: bool) -> None:
 def _instrument(name: str, module: str, provider: Any, asked: bool) -> None:
     patches = Patches()
     try:
-        _require_version(name)
+        _require_version(name, module)
         provider.instrument(patches, sys.modules[module])
     except Declined as reason:
         message = f"{name} is not instrumented: {reason}"
@@ -164,11 +177,12 @@ def _instrument(name: str, module: str, provider: Any, asked: bool) -> None:
     _patched[name, module] = patches
 
 
-def _require_version(name: str) -> None:
+def _require_version(name: str, module: str) -> None:
     library = PROVIDERS[name]
+    own = module.partition(".")[0]
     if not library.distributions:
         return
-    for distribution in library.distributions:
+    for distribution in sorted(library.distributions, key=lambda distribution: distribution != own):
         try:
             version = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
@@ -226,7 +240,7 @@ class _Loader(importlib.abc.Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        _patch(self._name, module.__name__, self._asked)
+        _patch(self._name, module.__name__, self._asked and is_wanted(self._name))
 
 
 def _watch_imports(names: dict[str, str], asked: bool) -> None:

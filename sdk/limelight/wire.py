@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 MAX_BYTES = 16 * 2**20
 """Most undecoded bytes kept: a longer event, line or body is not read."""
-_EVENTS = frozenset({"text/event-stream"})
+SSE, NDJSON = "text/event-stream", "application/x-ndjson"
+_EVENTS = frozenset({SSE})
 _COMPRESSED = frozenset({b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"})  # gzip, and zlib at any level
-_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
+_LINES = frozenset({NDJSON, "application/ndjson", "application/jsonl", "application/jsonlines"})
 
 
 class Decoder(Protocol):
