@@ -115,6 +115,14 @@ def _silent_inside_ours(own: Any) -> property:
     return property(tracer)
 
 
+def _start_posted(recorder: Recorder, server: Any, _args: tuple[Any, ...], body: dict[str, Any]) -> Call:
+    return _start_message(recorder, server, body)
+
+
+OVER_HTTP = {"messages": (_start_posted, read_message, MessageEvents)}
+"""The same over plain HTTP: what starts the call (of a `Server` and a body), reads the answer, takes chunks."""
+
+
 def instrument(patches: Patches, _module: ModuleType) -> None:
     """Wrap the request method of both kinds of client, and hush the library's own spans where it makes any."""
     clients = importlib.import_module("anthropic._base_client")

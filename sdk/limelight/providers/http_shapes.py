@@ -91,7 +91,7 @@ def _listed(recorder: Recorder, sent: Sent) -> bool:
 
 
 def _kind(path: str) -> tuple[str, str] | None:
-    """(the module of the library, the name in its `HTTP`) of a path."""
+    """(the module of the library, the name in its `OVER_HTTP`) of a path."""
     for pattern, module, name in _PATHS:
         found = pattern.search(path)
         if found is not None:
@@ -116,7 +116,7 @@ def _start(recorder: Recorder, sent: Sent, module: str, name: str, body: Json) -
         module, name, body = _ollama(name, body)
     if not _fits(module, name, body):
         return None
-    known = importlib.import_module(f"limelight.providers.{module}").HTTP
+    known = importlib.import_module(f"limelight.providers.{module}").OVER_HTTP
     if name not in known:
         return None
     begin, read, chunks = known[name]

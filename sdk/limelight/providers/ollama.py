@@ -203,7 +203,7 @@ def _finish(read: Any, call: Call, result: Any, _kwargs: dict[str, Any], _asked:
     return None
 
 
-HTTP = {
+OVER_HTTP = {
     "chat": (_start_chat, _read_chat, Chunks),
     "generate": (_start_generate, _read_generate, Chunks),
     "embed": (_start_embed, _read_embed, None),

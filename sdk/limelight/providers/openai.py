@@ -203,7 +203,7 @@ _METHODS = (
 )
 
 
-HTTP = {
+OVER_HTTP = {
     "chat": (_start_chat, answers.read_chat, ChatChunks),
     "completions": (_start_completion, answers.read_chat, ChatChunks),
     "responses": (_start_response, answers.read_response, ResponseEvents),
