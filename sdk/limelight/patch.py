@@ -41,6 +41,11 @@ PROVIDERS: dict[str, Library] = {
     "ollama": Library(("ollama",), (0, 4), ("ollama",)),
     "openai": Library(("openai",), (1, 60), ("openai",)),
     "requests": Library(("requests",), (2, 25), ("requests",)),
+    "tritonclient": Library(
+        ("tritonclient",),
+        (2, 40),
+        ("tritonclient.http", "tritonclient.http.aio", "tritonclient.grpc", "tritonclient.grpc.aio"),
+    ),
     "fastapi": Library(("starlette",), (0, 25), ("starlette.applications", "fastapi.applications")),
     "transformers": Library(
         ("transformers",),
