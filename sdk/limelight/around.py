@@ -39,44 +39,39 @@ class Operation:
     """Whether the first argument is the owner; a function of a module has none."""
 
 
-def _on(operation: Operation) -> bool:
-    with quiet("asking whether the SDK runs"):
-        return calls.active(operation.library) is not None
-    return False
+def _recorder(operation: Operation) -> Recorder | None:
+    return calls.active(operation.library)
 
 
 def _begin(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-    with quiet("reading a request"):
-        recorder = calls.active(operation.library)
-        if recorder is not None:
-            owner, rest = (args[0], args[1:]) if operation.is_method else (None, args)
-            return operation.start(recorder, owner, rest, kwargs)
-    return None
+    recorder = calls.active(operation.library)
+    if recorder is None:
+        return None
+    owner, rest = (args[0], args[1:]) if operation.is_method else (None, args)
+    return operation.start(recorder, owner, rest, kwargs)
 
 
 def _amended(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    if operation.amend is not None:
-        with quiet("asking for usage"):
-            recorder = calls.active(operation.library)
-            if recorder is not None:
-                return operation.amend(recorder, args[0] if operation.is_method else None, kwargs)
-    return None
+    recorder = calls.active(operation.library)
+    if recorder is None or operation.amend is None:
+        return None
+    return operation.amend(recorder, args[0] if operation.is_method else None, kwargs)
 
 
 def _finish(operation: Operation, call: Call, result: Any, kwargs: dict[str, Any], asked: bool) -> Any:
-    """What replaces the result, or None; a fault here still ends the call."""
+    """What replaces the result, or None; a fault in the reading still ends the call."""
     with quiet("reading a response"):
         return operation.finish(call, result, kwargs, asked)
-    with quiet("ending a call"):
-        call.stop()
-    _conceal(result, asked)
+    call.stop()
+    if asked:
+        conceal_usage(result)
     return None
 
 
-def _conceal(result: Any, asked: bool) -> None:
-    if asked:
-        with quiet("hiding the usage chunk"):
-            conceal_usage(result)
+# Every step of ours stands in a guard of its own, so that a fault anywhere below costs a span and nothing else.
+_READING, _ASKING, _ENTERING = quiet("reading a request"), quiet("asking for usage"), quiet("entering a call")
+_FAILING, _LEAVING, _FINISHING = quiet("recording a failure"), quiet("leaving a call"), quiet("finishing a call")
+_HIDING = quiet("hiding the usage chunk")
 
 
 def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., Any]:
@@ -86,65 +81,83 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
 
     @functools.wraps(original)
     def observed(*args: Any, **kwargs: Any) -> Any:
-        call = _begin(operation, args, kwargs)
+        call = sent = replacement = None
+        with _READING:
+            call = _begin(operation, args, kwargs)
         if call is None:
             return original(*args, **kwargs)
-        amended = _amended(operation, args, kwargs)
-        with quiet("entering a call"):
+        with _ASKING:
+            sent = _amended(operation, args, kwargs)
+        with _ENTERING:
             call.enter(operation.mutes)
         try:
-            result = original(*args, **(kwargs if amended is None else amended))
+            result = original(*args, **(kwargs if sent is None else sent))
         except BaseException as error:
-            with quiet("recording a failure"):
+            with _FAILING:
                 call.fail(error)
             raise
         finally:
-            with quiet("leaving a call"):
+            with _LEAVING:
                 call.leave()
-        replacement = _finish(operation, call, result, kwargs, amended is not None)
+        finished = False
+        with _FINISHING:
+            replacement = _finish(operation, call, result, kwargs, sent is not None)
+            finished = True
+        if sent is not None and not finished:
+            with _HIDING:
+                conceal_usage(result)
         return result if replacement is None else replacement
 
     return observed
 
 
 def _wrap_async(original: Callable[..., Awaitable[Any]], operation: Operation) -> Callable[..., Any]:
+    async def awaited(awaitable: Awaitable[Any], args: tuple[Any, ...], kwargs: dict[str, Any], asked: bool) -> Any:
+        call = replacement = None
+        finished = False
+        with _READING:
+            call = _begin(operation, args, kwargs)
+        if call is not None:
+            with _ENTERING:
+                call.enter(operation.mutes)
+        try:
+            result = await awaitable
+        except BaseException as error:
+            with _FAILING:
+                if call is not None:
+                    call.fail(error)
+            raise
+        finally:
+            with _LEAVING:
+                if call is not None:
+                    call.leave()
+        with _FINISHING:
+            if call is not None:
+                replacement = _finish(operation, call, result, kwargs, asked)
+                finished = True
+        if asked and not finished:
+            with _HIDING:
+                conceal_usage(result)
+        return result if replacement is None else replacement
+
     @functools.wraps(original)
     def started(*args: Any, **kwargs: Any) -> Any:
         """Arguments are checked at the call, as the original does; the rest happens when it is awaited."""
-        if not _on(operation):
+        recorder = sent = None
+        with _READING:
+            recorder = _recorder(operation)
+        if recorder is None:
             return original(*args, **kwargs)
-        amended = _amended(operation, args, kwargs)
-        awaitable = original(*args, **(kwargs if amended is None else amended))
-        return _awaited(awaitable, operation, args, kwargs, amended is not None)
+        with _ASKING:
+            sent = _amended(operation, args, kwargs)
+        awaitable = original(*args, **(kwargs if sent is None else sent))
+        return awaited(awaitable, args, kwargs, sent is not None)
 
     @functools.wraps(original)
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
         return await started(*args, **kwargs)
 
     return coroutine if inspect.iscoroutinefunction(original) else started
-
-
-async def _awaited(
-    awaitable: Awaitable[Any], operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], asked: bool
-) -> Any:
-    call = _begin(operation, args, kwargs)
-    if call is None:
-        result = await awaitable
-        _conceal(result, asked)
-        return result
-    with quiet("entering a call"):
-        call.enter(operation.mutes)
-    try:
-        result = await awaitable
-    except BaseException as error:
-        with quiet("recording a failure"):
-            call.fail(error)
-        raise
-    finally:
-        with quiet("leaving a call"):
-            call.leave()
-    replacement = _finish(operation, call, result, kwargs, asked)
-    return result if replacement is None else replacement
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
