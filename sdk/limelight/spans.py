@@ -33,18 +33,16 @@ _OPERATIONS: dict[str, tuple[str, str | None]] = {
 
 
 def _start(name: str, kind: str | None) -> Call | None:
-    with quiet("starting a span"):
-        recorder = calls.installed()
-        if recorder is None:
-            return None
-        operation, name_attribute = _OPERATIONS.get(kind or "", (None, None))
-        attributes: dict[str, Any] = {semconv.OPERATION_NAME: operation}
-        if operation is None:
-            attributes[semconv.LIMELIGHT_KIND] = None if kind == "span" else kind
-        if name_attribute is not None:
-            attributes[name_attribute] = name
-        return Call.start(recorder, f"{operation} {name}" if operation else name, attributes)
-    return None
+    recorder = calls.installed()
+    if recorder is None:
+        return None
+    operation, name_attribute = _OPERATIONS.get(kind or "", (None, None))
+    attributes: dict[str, Any] = {semconv.OPERATION_NAME: operation}
+    if operation is None:
+        attributes[semconv.LIMELIGHT_KIND] = None if kind == "span" else kind
+    if name_attribute is not None:
+        attributes[name_attribute] = name
+    return Call.start(recorder, f"{operation} {name}" if operation else name, attributes)
 
 
 def _set_input(call: Call, kind: str | None, value: Any) -> None:
@@ -90,8 +88,8 @@ class span:  # noqa: N801  `with limelight.span(...)` reads as the block it open
         self._call: Call | None = None
 
     def __enter__(self) -> span:  # noqa: PYI034  typing.Self is 3.11
-        self._call = _start(self._name, self._kind)
         with quiet("entering a span"):
+            self._call = _start(self._name, self._kind)
             if self._call is not None:
                 self._call.enter()
         return self
@@ -159,30 +157,16 @@ class _Observed:
             return {"args": args, **kwargs}
         return {name: value for name, value in bound.items() if name not in {"self", "cls"}}
 
-    def end(self, call: Call | None, result: Any) -> None:
+    def end(self, call: Call, result: Any) -> None:
         with quiet("recording a result"):
-            if call is not None and self.capture and call.records_content:
+            if self.capture and call.records_content:
                 _set_output(call, self.kind, result)
-        with quiet("ending a span"):
-            if call is not None:
-                call.stop()
-
-    def fail(self, call: Call | None, error: BaseException) -> None:
-        with quiet("recording a failure"):
-            if call is not None:
-                call.fail(error)
+        call.stop()
 
 
-def _enter(call: Call | None) -> None:
-    with quiet("entering a span"):
-        if call is not None:
-            call.enter()
-
-
-def _leave(call: Call | None) -> None:
-    with quiet("leaving a span"):
-        if call is not None:
-            call.leave()
+# Every step of ours stands in a guard of its own, so that a fault anywhere below costs a span and nothing else.
+_STARTING, _ENTERING, _LEAVING = quiet("starting a span"), quiet("entering a span"), quiet("leaving a span")
+_ENDING, _FAILING, _KEEPING = quiet("ending a span"), quiet("recording a failure"), quiet("keeping an item")
 
 
 @overload
@@ -226,18 +210,24 @@ def _observe_plain(observed: _Observed) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if calls.installed() is None:
+        call = None
+        with _STARTING:
+            call = observed.begin(args, kwargs)
+        if call is None:
             return function(*args, **kwargs)
-        call = observed.begin(args, kwargs)
-        _enter(call)
+        with _ENTERING:
+            call.enter()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            observed.fail(call, error)
+            with _FAILING:
+                call.fail(error)
             raise
         finally:
-            _leave(call)
-        observed.end(call, result)
+            with _LEAVING:
+                call.leave()
+        with _ENDING:
+            observed.end(call, result)
         return result
 
     return wrapper
@@ -248,18 +238,24 @@ def _observe_coroutine(observed: _Observed) -> Callable[..., Any]:
 
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if calls.installed() is None:
+        call = None
+        with _STARTING:
+            call = observed.begin(args, kwargs)
+        if call is None:
             return await function(*args, **kwargs)
-        call = observed.begin(args, kwargs)
-        _enter(call)
+        with _ENTERING:
+            call.enter()
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            observed.fail(call, error)
+            with _FAILING:
+                call.fail(error)
             raise
         finally:
-            _leave(call)
-        observed.end(call, result)
+            with _LEAVING:
+                call.leave()
+        with _ENDING:
+            observed.end(call, result)
         return result
 
     return wrapper
@@ -268,64 +264,88 @@ def _observe_coroutine(observed: _Observed) -> Callable[..., Any]:
 class _Steps:
     """Makes a generator's span current for each of its steps, remembering what the body itself made current."""
 
-    def __init__(self, observed: _Observed, call: Call | None) -> None:
-        self.observed = observed
-        self.call = call
-        self.items: list[Any] = []
+    def __init__(self, observed: _Observed, call: Call) -> None:
+        self._observed = observed
+        self._call = call
+        self._items: list[Any] = []
         self._inside: otel_context.Context | None = None
         self._outside: otel_context.Context | None = None
 
-    def __enter__(self) -> None:
-        with quiet("entering a generator"):
-            self._outside = otel_context.get_current()
-            if self._inside is not None:
-                otel_context.attach(self._inside)
-            elif self.call is not None:
-                self.call.enter()
+    def enter(self) -> None:
+        """The body runs from here."""
+        self._outside = otel_context.get_current()
+        if self._inside is not None:
+            otel_context.attach(self._inside)
+        else:
+            self._call.enter()
 
-    def __exit__(self, *_: object) -> None:
-        with quiet("leaving a generator"):
-            self._inside = otel_context.get_current()
-            if self._outside is not None:
-                otel_context.attach(self._outside)
+    def leave(self) -> None:
+        """The body is suspended or over."""
+        self._inside = otel_context.get_current()
+        if self._outside is not None:
+            otel_context.attach(self._outside)
 
     def keep(self, item: Any) -> None:
         """Remember a yielded item for the span's output, up to a bound."""
-        if self.observed.capture and len(self.items) < _MAX_ITEMS:
-            self.items.append(item)
+        if self._observed.capture and len(self._items) < _MAX_ITEMS:
+            self._items.append(item)
 
     def finish(self) -> None:
         """End the span with what was yielded: texts are joined."""
-        texts = all(isinstance(item, str) for item in self.items)
-        self.observed.end(self.call, "".join(self.items) if texts else self.items)
+        texts = all(isinstance(item, str) for item in self._items)
+        self._observed.end(self._call, "".join(self._items) if texts else self._items)
+
+    def fail(self, error: BaseException) -> None:
+        """End the span with the error of its body."""
+        self._call.fail(error)
 
 
 _MAX_ITEMS = 10_000
 
 
+def _steps(observed: _Observed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Steps | None:
+    call = observed.begin(args, kwargs)
+    return None if call is None else _Steps(observed, call)
+
+
 def _observe_generator(observed: _Observed) -> Callable[..., Any]:
+    def step(steps: _Steps, resume: Callable[[], Any]) -> Any:
+        with _ENTERING:
+            steps.enter()
+        try:
+            return resume()
+        finally:
+            with _LEAVING:
+                steps.leave()
+
     @functools.wraps(observed.function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         inner = observed.function(*args, **kwargs)
-        steps = _Steps(observed, observed.begin(args, kwargs))
+        steps = None
+        with _STARTING:
+            steps = _steps(observed, args, kwargs)
+        if steps is None:
+            return (yield from inner)
         resume: Callable[[], Any] = functools.partial(next, inner)
         while True:
             try:
-                with steps:
-                    item = resume()
+                item = step(steps, resume)
             except StopIteration as stop:
-                steps.finish()
+                with _ENDING:
+                    steps.finish()
                 return stop.value
             except BaseException as error:
-                observed.fail(steps.call, error)
+                with _FAILING:
+                    steps.fail(error)
                 raise
-            steps.keep(item)
+            with _KEEPING:
+                steps.keep(item)
             try:
                 resume = functools.partial(inner.send, (yield item))
             except GeneratorExit:
-                with steps:
-                    inner.close()
-                steps.finish()
+                step(steps, inner.close)
+                with _ENDING:
+                    steps.finish()
                 raise
             except BaseException as thrown:
                 resume = functools.partial(inner.throw, thrown)
@@ -333,29 +353,48 @@ def _observe_generator(observed: _Observed) -> Callable[..., Any]:
     return wrapper
 
 
-def _observe_async_generator(observed: _Observed) -> Callable[..., Any]:
+def _observe_async_generator(observed: _Observed) -> Callable[..., Any]:  # noqa: C901  one guard a step
+    async def step(steps: _Steps | None, resume: Callable[[], Any]) -> Any:
+        with _ENTERING:
+            if steps is not None:
+                steps.enter()
+        try:
+            return await resume()
+        finally:
+            with _LEAVING:
+                if steps is not None:
+                    steps.leave()
+
     @functools.wraps(observed.function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         inner = observed.function(*args, **kwargs)
-        steps = _Steps(observed, observed.begin(args, kwargs))
+        steps = None
+        with _STARTING:
+            steps = _steps(observed, args, kwargs)
         resume: Callable[[], Any] = inner.__anext__
         while True:
             try:
-                with steps:
-                    item = await resume()
+                item = await step(steps, resume)
             except StopAsyncIteration:
-                steps.finish()
+                with _ENDING:
+                    if steps is not None:
+                        steps.finish()
                 return
             except BaseException as error:
-                observed.fail(steps.call, error)
+                with _FAILING:
+                    if steps is not None:
+                        steps.fail(error)
                 raise
-            steps.keep(item)
+            with _KEEPING:
+                if steps is not None:
+                    steps.keep(item)
             try:
                 resume = functools.partial(inner.asend, (yield item))
             except GeneratorExit:
-                with steps:
-                    await inner.aclose()
-                steps.finish()
+                await step(steps, inner.aclose)
+                with _ENDING:
+                    if steps is not None:
+                        steps.finish()
                 raise
             except BaseException as thrown:
                 resume = functools.partial(inner.athrow, thrown)
