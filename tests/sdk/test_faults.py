@@ -1,140 +1,190 @@
-"""The cardinal rule: break every function of ours in turn, and the user's calls give the same results."""
+"""The cardinal rule: break every function of ours in turn, and the user's calls give the same results.
+
+Twice: with the fault there before `init` (in whatever starts, patches and sends), and arriving while the SDK runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
-from collections.abc import Callable, Iterator
+import pkgutil
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from limelight import call, content, stream
+import limelight
+from limelight import call
 from limelight.testing import recording
-from sdk.server import Peer, json_reply, ndjson_reply
-from sdk.test_ollama import ANSWER, STREAM
-from sdk.test_ollama import MESSAGES as OLLAMA_MESSAGES
-from sdk.test_openai import CHUNKS, COMPLETION, MESSAGES, RESPONSE, _async_client, _client, _stream_reply
+from sdk.journeys import Desks, Journey, Stream, libraries
 
-openai = pytest.importorskip("openai")
-ollama = pytest.importorskip("ollama")
-
-from limelight.providers import ollama as our_ollama  # noqa: E402
-from limelight.providers import openai as our_openai  # noqa: E402
-from limelight.providers import openai_answers, openai_messages, openai_streams  # noqa: E402
-
-# the iterators that stand in for a vendor's are the one place chunks pass through; their steps cannot be taken away
-_STEPS = {stream.Steps, stream.AsyncSteps, stream._Followed}
-# generator bodies: a fault in them is a fault at their first step, which `relay` (broken below) stands for
-_BODIES = {"_relay", "_relay_async"}
+# commands and test tools: no user's call passes through them
+_NOT_IN_PROGRAMS = {"cli", "demo", "doctor", "run", "testing", "version"}
+# what a user calls cannot stand beside the call; it is a guard and nothing else
+_IS_THE_CALL = {"quiet.__init__", "span.__init__", "span.set", "context.__init__"}
+LIBRARIES = {library.LIBRARY: library for library in libraries()}
 
 
-def _functions() -> Iterator[tuple[Any, str]]:
-    modules: list[ModuleType] = [
-        call,
-        content,
-        stream,
-        our_openai,
-        our_ollama,
-        openai_answers,
-        openai_messages,
-        openai_streams,
-    ]
-    for module in modules:
+def _modules() -> Iterator[ModuleType]:
+    for found in pkgutil.walk_packages(limelight.__path__, "limelight."):
+        if found.name.split(".")[1] not in _NOT_IN_PROGRAMS:
+            yield importlib.import_module(found.name)
+
+
+def _functions() -> Iterator[tuple[ModuleType, Any, str]]:
+    for module in _modules():
         for name, value in vars(module).items():
-            if getattr(value, "__module__", None) != module.__name__ or name in _BODIES:
+            if getattr(value, "__module__", None) != module.__name__:
                 continue
+            if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
+                continue  # a fault there is a fault at its first step; what makes the generator is broken instead
             if inspect.isfunction(value):
-                yield module, name
-            elif inspect.isclass(value) and value not in _STEPS and not issubclass(value, Exception):
+                yield module, module, name
+            elif inspect.isclass(value) and not issubclass(value, Exception):
                 for method, body in vars(value).items():
-                    if inspect.isfunction(body) and (method == "__init__" or not method.startswith("__")):
-                        yield value, method
+                    public = method == "__init__" or not method.startswith("__")
+                    if inspect.isfunction(body) and public and f"{name}.{method}" not in _IS_THE_CALL:
+                        yield module, value, method
 
 
-def _ids(target: tuple[Any, str]) -> str:
-    return f"{target[0].__name__.rpartition('.')[2]}.{target[1]}"
+TARGETS = list(_functions())
 
 
-class Session:
-    """One server and one client of each kind for all faults: clients are slow to make."""
+def _id(target: tuple[ModuleType, Any, str]) -> str:
+    module, owner, name = target
+    short = module.__name__.removeprefix("limelight.")
+    return f"{short}.{name}" if owner is module else f"{short}.{owner.__name__}.{name}"
 
-    def __init__(self, peer: Peer) -> None:
-        self.says = peer.says
-        self.openai, self.async_openai = _client(peer), _async_client(peer)
-        self.ollama = ollama.Client(peer.url)
-        self.loop = asyncio.new_event_loop()
 
-    def run(self, operation: Any) -> Any:
-        return self.loop.run_until_complete(operation)
+def _concerned(module: ModuleType) -> list[ModuleType]:
+    """A provider's faults concern its own library; the core's concern all."""
+    head, _, provider = module.__name__.partition(".providers.")
+    del head
+    own = [library for name, library in LIBRARIES.items() if provider == name or provider.startswith(f"{name}_")]
+    return own or list(LIBRARIES.values())
+
+
+def _uses(library: ModuleType, desk: Any) -> list[Any]:
+    """What comes of every journey and of every stream read to its end."""
+    outcomes = [(journey.name, journey.outcome(desk)) for journey in library.JOURNEYS]
+    for stream in library.STREAMS:
+        outcomes.append((f"stream {stream.name}", Journey(stream.name, _reader(stream)).outcome(desk)))
+    return outcomes
+
+
+def _reader(stream: Stream) -> Any:
+    async def read(desk: Any) -> list[Any]:
+        opened = stream.open(desk)
+        opened = await opened if hasattr(opened, "__await__") else opened
+        return [stream.plain(chunk) async for chunk in opened]
+
+    def run(desk: Any) -> list[Any]:
+        if stream.is_async:
+            return desk.loop.run_until_complete(read(desk))
+        return [stream.plain(chunk) for chunk in stream.open(desk)]
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[Session]:
-    with Peer() as peer:
-        session = Session(peer)
-        yield session
-        session.run(session.async_openai.close())
-        session.loop.close()
+def desks() -> Iterator[Desks]:
+    with Desks() as made:
+        yield made
 
 
-def _plain(session: Session) -> Any:
-    session.says(json_reply(COMPLETION))
-    return session.openai.chat.completions.create(model="m", messages=MESSAGES).model_dump(exclude_unset=True)
+_expected: dict[str, list[Any]] = {}
 
 
-def _streamed(session: Session) -> Any:
-    session.says(_stream_reply)
-    with session.openai.chat.completions.create(model="m", messages=MESSAGES, stream=True) as chunks:
-        return [chunk.model_dump(exclude_unset=True) for chunk in chunks]
+def _without_us(library: ModuleType, desk: Any) -> list[Any]:
+    if library.LIBRARY not in _expected:
+        assert call.installed() is None
+        _expected[library.LIBRARY] = _uses(library, desk)
+    return _expected[library.LIBRARY]
 
 
-async def _asynchronous(session: Session) -> Any:
-    client = session.async_openai
-    session.says(json_reply(RESPONSE))
-    answer = await client.responses.create(model="m", input="hi")
-    session.says(_stream_reply)
-    chunks = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
-    return answer.output_text, [chunk.model_dump(exclude_unset=True) async for chunk in chunks]
+def _broken(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("injected")
 
 
-def _ollama_calls(session: Session) -> Any:
-    session.says(json_reply(ANSWER), ndjson_reply(STREAM))
-    whole = session.ollama.chat("m", OLLAMA_MESSAGES).message.content
-    return whole, [chunk.message.content for chunk in session.ollama.chat("m", OLLAMA_MESSAGES, stream=True)]
+@limelight.observe(kind="tool")
+def _tool(city: str) -> str:
+    return city.upper()
 
 
-def _failing(session: Session) -> Any:
-    session.says(json_reply({"error": {"message": "no"}}, 400))
-    try:
-        return session.openai.chat.completions.create(model="m", messages=MESSAGES)
-    except openai.BadRequestError as error:
-        return type(error)
+@limelight.observe
+async def _step(city: str) -> str:
+    return city.upper()
 
 
-EXPECTED: list[tuple[Callable[[Session], Any], Any]] = [
-    (_plain, COMPLETION),
-    (_streamed, CHUNKS),
-    (lambda session: session.run(_asynchronous(session)), ("Hello", CHUNKS)),
-    (_ollama_calls, ("Hello", ["", "Hel", "lo", ""])),
-    (_failing, openai.BadRequestError),
-]
+@limelight.observe
+def _words(text: str) -> Iterator[str]:
+    yield from text.split()
+
+
+@limelight.observe
+async def _async_words(text: str) -> Any:
+    for word in text.split():
+        yield word
+
+
+async def _async_steps() -> list[str]:
+    return [await _step("oslo"), *[word async for word in _async_words("a b")]]
+
+
+def _own_steps() -> None:
+    """The user's own functions and blocks, of every sort."""
+    with limelight.context(user_id="u", tags=["t"]), limelight.span("s", kind="retriever") as step:
+        step.set(input="x", output=["y"])
+        assert _tool("oslo") == "OSLO"
+        assert list(_words("a b")) == ["a", "b"]
+        assert asyncio.run(_async_steps()) == ["OSLO", "a", "b"]
+        limelight.score("s", 1.0)
+    with pytest.raises(AttributeError):
+        _tool(1)
 
 
 @pytest.mark.swallows
-@pytest.mark.parametrize("target", [*_functions()], ids=_ids)
+@pytest.mark.parametrize("target", TARGETS, ids=_id)
 def test_a_fault_of_ours_never_reaches_the_user(
-    target: tuple[Any, str], session: Session, monkeypatch: pytest.MonkeyPatch
+    target: tuple[ModuleType, Any, str], desks: Desks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner, name = target
-
-    def broken(*_: Any, **__: Any) -> Any:
-        raise ZeroDivisionError(f"injected into {name}")
-
+    module, owner, name = target
+    concerned = [(library, desks.of(library)) for library in _concerned(module)]
+    expected = [_without_us(library, desk) for library, desk in concerned]
     with recording():
         with monkeypatch.context() as patched:
-            patched.setattr(owner, name, broken)
-            for operation, expected in EXPECTED:
-                assert operation(session) == expected
+            patched.setattr(owner, name, _broken)
+            assert [_uses(library, desk) for library, desk in concerned] == expected
+            _own_steps()
         call.forget_all()  # what broke half-way stays open
+
+
+@pytest.mark.swallows
+@pytest.mark.parametrize("target", TARGETS, ids=_id)
+def test_a_fault_while_starting_never_reaches_the_user(
+    target: tuple[ModuleType, Any, str], desks: Desks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, owner, name = target
+    library = _concerned(module)[0]
+    expected = _without_us(library, desks.of(library))
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, _broken)
+        limelight.init(endpoint="http://127.0.0.1:9", flush_timeout_s=0)
+        assert _uses(library, desks.of(library)) == expected
+        _own_steps()
+        limelight.flush(0)
+        limelight.shutdown(0)
+        limelight.uninstrument()
+    call.forget_all()
+    call.install(None)
+    limelight.uninstrument()
+    limelight.shutdown(0)
+
+
+def test_every_library_with_journeys_is_a_provider() -> None:
+    from limelight.patch import PROVIDERS
+
+    assert set(LIBRARIES) <= set(PROVIDERS)
+    assert len(TARGETS) > 150
