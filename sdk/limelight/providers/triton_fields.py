@@ -171,7 +171,7 @@ class Answers:
     """The responses to one request: one, or many of a decoupled model."""
 
     def __init__(self, names: Names, keep_content: bool, request: Values, model: str | None, *, language: bool) -> None:
-        self._names = names
+        self.names = names
         self._keep = keep_content
         self._model = model
         self._is_language = self._was_language = language
@@ -185,14 +185,19 @@ class Answers:
         self._times: dict[str, int] = {}
         self._head: tuple[str | None, str | None] = (None, None)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the model said why it ended."""
+        return bool(self._reasons)
+
     def head(self, model: str | None, version: str | None) -> None:
-        """Note which model answered."""
-        self._head = (model or None, version or None)
+        """Note which model answered; "" (a final flag alone carries no version) leaves what is known."""
+        self._head = (model or self._head[0], version or self._head[1])
 
     def take(self, values: Values, *, has_outputs: bool) -> bool:
         """Take one response; True where it carries content: text that is not empty, else any output."""
-        find = self._names.find
-        row = (self._names.one(values, "batch_index"), self._names.one(values, "sequence_index"))
+        find = self.names.find
+        row = (self.names.one(values, "batch_index"), self.names.one(values, "sequence_index"))
         answer = texts(find(values, "output_text"))
         for index, piece in enumerate(answer):
             pieces = self._text.setdefault((*row, index), [])
@@ -203,7 +208,7 @@ class Answers:
                 self._reasons[(*row, index)] = reason
         self._count(values, row[0])
         for field in _TIMES:
-            stamp = self._names.one(values, field)
+            stamp = self.names.one(values, field)
             if isinstance(stamp, (int, float)) and stamp > 0:
                 self._times[field] = int(stamp)
         self._is_language = self._is_language or bool(answer) or self._output is not None
@@ -211,7 +216,7 @@ class Answers:
 
     def _count(self, values: Values, batch: Any) -> None:
         """Counts of the prompt come with every response of a row; of the answer, those since the one before."""
-        find = self._names.find
+        find = self.names.find
         given = _sum(find(values, "input_tokens"))
         if given is not None:
             self._input[batch] = given
