@@ -218,7 +218,7 @@ class Call:
     def refuse(self, error_type: str, message: str) -> None:
         """Mark the span as failed without an exception (a response that says it failed); the span stays open."""
         self._fields[semconv.ERROR_TYPE] = error_type
-        self.span.set_status(Status(StatusCode.ERROR, self._clean(message)))
+        self.span.set_status(Status(StatusCode.ERROR, _clean(self._recorder, message, self._fields)))
 
     def _end(self, error: BaseException | None, end_ns: int) -> None:
         if _open.pop(id(self), None) is None:  # the one gate: popping is atomic, so threads and the collector agree
@@ -229,7 +229,7 @@ class Call:
                     self.on_stop(self)
             if error is not None:
                 with quiet("recording an error"):
-                    self._record(error, end_ns)
+                    self._fields.update(record_error(self.span, self._recorder, error, end_ns))
             if self.request is not None and self._recorder.metrics is not None:
                 with quiet("counting a call"):
                     self._recorder.metrics.record(
@@ -240,26 +240,30 @@ class Call:
         finally:
             self.span.end(end_ns)
 
-    def _record(self, error: BaseException, end_ns: int) -> None:
-        name = class_name(error)
-        message = self._clean(str(error))
-        stack = self._clean("".join(traceback.format_exception(error))[-_STACK_CHARS:])
-        self._fields[semconv.ERROR_TYPE] = name
-        self.span.set_status(Status(StatusCode.ERROR, message))
-        attributes = {
-            semconv.EXCEPTION_TYPE: name,
-            semconv.EXCEPTION_MESSAGE: message,
-            semconv.EXCEPTION_STACKTRACE: stack,
-        }
-        self.span.add_event("exception", attributes, timestamp=end_ns)
 
-    def _clean(self, text: str) -> str:
-        """Error text may quote a prompt: it passes `redact` like content, and is dropped where that fails."""
-        try:
-            return self._recorder.error_text.text(text)
-        except RedactFailed:
-            self._fields[semconv.LIMELIGHT_CONTENT_DROPPED] = "redact_failed"
-            return ""
+def record_error(span: Span, recorder: Recorder, error: BaseException, at_ns: int | None = None) -> dict[str, Any]:
+    """Give a span the status and the event of an exception; the attributes to set with them are returned."""
+    name = class_name(error)
+    fields: dict[str, Any] = {semconv.ERROR_TYPE: name}
+    message = _clean(recorder, str(error), fields)
+    stack = _clean(recorder, "".join(traceback.format_exception(error))[-_STACK_CHARS:], fields)
+    span.set_status(Status(StatusCode.ERROR, message))
+    attributes = {
+        semconv.EXCEPTION_TYPE: name,
+        semconv.EXCEPTION_MESSAGE: message,
+        semconv.EXCEPTION_STACKTRACE: stack,
+    }
+    span.add_event("exception", attributes, timestamp=at_ns)
+    return fields
+
+
+def _clean(recorder: Recorder, text: str, fields: dict[str, Any]) -> str:
+    """Error text may quote a prompt: it passes `redact` like content, and is dropped where that fails."""
+    try:
+        return recorder.error_text.text(text)
+    except RedactFailed:
+        fields[semconv.LIMELIGHT_CONTENT_DROPPED] = "redact_failed"
+        return ""
 
 
 def model_call(
