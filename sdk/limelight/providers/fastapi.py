@@ -14,8 +14,10 @@ import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import trace
+
 from limelight import call as calls
-from limelight.call import Recorder
+from limelight.call import Recorder, record_error
 from limelight.guard import quiet
 from limelight.patch import Declined
 
@@ -35,21 +37,52 @@ class Served:
         """The application's own stack."""
         self._recorder: Recorder | None = None
         self._observed: Any = None
+        self._raising: Any = None
+        if type(app).__name__ == "ServerErrorMiddleware":
+            app.app = self._raising = _Raising(app.app)
+
+    def give_back(self) -> Any:
+        """The application's own stack, as it was."""
+        if self._raising is not None and self.app.app is self._raising:
+            self.app.app = self._raising.app
+        return self.app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request, one connection or the lifespan."""
         app: Any = self.app
         with quiet("starting a server span"):
-            app = self._current()
+            app = self._current(scope)
         await app(scope, receive, send)
 
-    def _current(self) -> Any:
+    def _current(self, scope: Any) -> Any:
         recorder = calls.active("fastapi")
-        if recorder is None:
+        if recorder is None or scope.get(_SERVED):  # an application mounted in another, whose span there is
             return self.app
+        scope[_SERVED] = True
         if recorder is not self._recorder:  # the first request, or a new `init`
             self._observed, self._recorder = _observed(self.app, recorder), recorder
         return self._observed
+
+
+_SERVED = "limelight.served"
+
+
+class _Raising:
+    """Stands inside what turns an exception into an answer 500: by the time that is sent, the span is over."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request; its exception passes."""
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            with quiet("recording a failure"):
+                recorder, span = calls.active("fastapi"), trace.get_current_span()
+                if recorder is not None and span.is_recording():
+                    span.set_attributes(record_error(span, recorder, error))
+            raise
 
 
 def _observed(app: Any, recorder: Recorder) -> Any:
@@ -71,10 +104,19 @@ def _observed(app: Any, recorder: Recorder) -> Any:
 def _details() -> Any:
     """What names a span by its route; None, for the address, where only Starlette is installed."""
     try:
-        official = importlib.import_module("opentelemetry.instrumentation.fastapi")
+        official: Any = importlib.import_module("opentelemetry.instrumentation.fastapi")
     except ImportError:
         return None
-    return getattr(official, "_get_default_span_details", None)
+    by_route = getattr(official, "_get_default_span_details", None)
+    if by_route is None:
+        return None
+
+    def details(scope: Any) -> tuple[str, dict[str, str]]:
+        with quiet("naming a request"):  # it stands in the way of the request
+            return by_route(scope)
+        return str(scope.get("method", "HTTP")), {}
+
+    return details
 
 
 _serving: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -101,15 +143,18 @@ def _wrap_build(original: Any) -> Any:
 
 
 def _wrap_call(original: Any) -> Any:
-    """`__call__`, for applications that were serving before we came."""
+    """`__call__`, for applications that were serving before we came.
+
+    A coroutine function that takes just what the original takes: by both, uvicorn tells an application from others.
+    """
 
     @functools.wraps(original)
-    async def __call__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    async def __call__(self: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: N807
         with quiet("taking up an application"):
             stack = self.middleware_stack
             if stack is not None and not isinstance(stack, Served):
                 self.middleware_stack = _taken(self, stack)
-        await original(self, *args, **kwargs)
+        await original(self, scope, receive, send)
 
     return __call__
 
@@ -118,7 +163,7 @@ def _give_back() -> None:
     for app in list(_serving):
         with quiet("giving an application back"):
             if isinstance(app.middleware_stack, Served):
-                app.middleware_stack = app.middleware_stack.app
+                app.middleware_stack = app.middleware_stack.give_back()
     _serving.clear()
 
 
