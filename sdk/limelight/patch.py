@@ -33,11 +33,22 @@ class Library:
     """Modules whose import is waited for; each is handed to the provider's `instrument(patches, module)`."""
 
 
+# imported one by one when a client first uses them; since 2.0 under `mistralai.client`
+_MISTRAL_PARTS = ("chat", "agents", "fim", "embeddings", "_hooks.tracing")
+_MISTRAL_CLOUDS = ("mistralai.azure.client", "mistralai.gcp.client", "mistralai_azure", "mistralai_gcp")
 PROVIDERS: dict[str, Library] = {
     "aiohttp": Library(("aiohttp",), (3, 8), ("aiohttp",)),
     "httpx": Library(("httpx", "httpx2"), (0, 23), ("httpx", "httpx2")),
     "anthropic": Library(("anthropic",), (0, 40), ("anthropic",)),
     "google_genai": Library(("google-genai",), (1, 0), ("google.genai.models",)),
+    "mistralai": Library(
+        ("mistralai",),
+        (1, 0),
+        (
+            *(f"{root}.{part}" for root in ("mistralai.client", "mistralai") for part in _MISTRAL_PARTS),
+            *(f"{root}.{part}" for root in _MISTRAL_CLOUDS for part in ("chat", "fim")),
+        ),
+    ),
     "ollama": Library(("ollama",), (0, 4), ("ollama",)),
     "openai": Library(("openai",), (1, 60), ("openai",)),
     "requests": Library(("requests",), (2, 25), ("requests",)),

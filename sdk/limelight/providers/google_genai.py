@@ -10,7 +10,6 @@ import functools
 import inspect
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from limelight import semconv, wire
 from limelight.around import Operation, wrap
@@ -18,25 +17,19 @@ from limelight.call import Call, Recorder, model_call
 from limelight.content import count, number, word, words
 from limelight.providers import google_genai_parts as parts
 from limelight.providers.google_genai_parts import named
+from limelight.providers.hosts import of_address
 from limelight.stream import relay, relay_async
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
 
-_HTTPS = 443
-
 
 def _server(models: Any, config: Any) -> dict[str, Any]:
     """Provider and address: of this request where it names a base address, else of the client."""
     client = models._api_client  # noqa: SLF001  the library has no public way from here to the client
-    options = named(config, "http_options")
-    address = word(named(options, "base_url")) or word(named(client._http_options, "base_url")) or ""  # noqa: SLF001
-    url = urlsplit(address)
-    return {
-        semconv.PROVIDER_NAME: "gcp.vertex_ai" if client.vertexai else "gcp.gemini",
-        semconv.SERVER_ADDRESS: url.hostname,
-        semconv.SERVER_PORT: (url.port or _HTTPS) if url.hostname else None,
-    }
+    asked = word(named(named(config, "http_options"), "base_url"))
+    address = asked or named(client._http_options, "base_url")  # noqa: SLF001
+    return of_address(address, "gcp.vertex_ai" if client.vertexai else "gcp.gemini")
 
 
 def _bare(model: Any) -> str | None:

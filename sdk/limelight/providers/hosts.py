@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from limelight import semconv
+from limelight.content import word
 
 _MANAGED = {
     "api.openai.com": "openai",
@@ -67,3 +71,15 @@ def server_of(client: Any) -> Server:
         return client
     url = client.base_url
     return Server(str(url.host), url.port)
+
+
+def of_address(address: Any, provider: str | None = None, otherwise: str = "openai") -> dict[str, Any]:
+    """The attributes a base address given as text tells: provider (`provider` where that is known), host and port."""
+    url = urlsplit(word(address) or "")
+    host = url.hostname
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme) if host else None
+    return {
+        semconv.PROVIDER_NAME: provider or provider_of(host or "", port, otherwise),
+        semconv.SERVER_ADDRESS: host,
+        semconv.SERVER_PORT: port,
+    }

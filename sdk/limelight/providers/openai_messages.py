@@ -119,6 +119,9 @@ def _content(part: Any) -> Part:
     kind = field(part, "type")
     if kind in {"text", "input_text", "output_text", "summary_text", "reasoning_text"}:
         return {"type": "text", "content": field(part, "text")}
+    if kind == "thinking":  # Mistral
+        thoughts = [word(field(piece, "text")) or "" for piece in items(field(part, "thinking"))]
+        return {"type": "reasoning", "content": "".join(thoughts)}
     if kind == "refusal":
         return {"type": "refusal", "content": field(part, "refusal")}
     if kind in {"image_url", "input_image"}:
@@ -127,8 +130,12 @@ def _content(part: Any) -> Part:
         return _reference("image", url) if isinstance(url, str) else _file("image", field(part, "file_id"))
     if kind == "input_audio":
         audio = field(part, "input_audio")
+        if isinstance(audio, str):  # Mistral
+            return _reference("audio", audio)
         mime_type = f"audio/{word(field(audio, 'format')) or 'unknown'}"
         return {**blob_of_base64(mime_type, word(field(audio, "data")) or ""), "modality": "audio"}
+    if kind == "document_url":  # Mistral
+        return _reference("file", word(field(part, "document_url")) or "")
     if kind in {"file", "input_file"}:
         file = field(part, "file") or part
         data = word(field(file, "file_data")) or word(field(file, "file_url"))
