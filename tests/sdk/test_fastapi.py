@@ -216,7 +216,7 @@ def test_starlette_mounts_and_websockets(spans: Recorded) -> None:
         socket.send_text("over")
         assert socket.receive_text() == "over"
     names = [(span.name, span.kind) for span in spans.spans()]
-    assert names == [("GET /hello", "server"), ("GET /inner", "server"), ("/echo", "server")]
+    assert names == [("GET /hello", "server"), ("GET /inner", "server"), ("HTTP /echo", "server")]
 
 
 def test_an_application_instrumented_by_others_is_left_to_them(peer: Peer, spans: Recorded) -> None:
