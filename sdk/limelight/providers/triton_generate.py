@@ -15,7 +15,7 @@ from typing import Any, cast
 from limelight import semconv
 from limelight.call import Call, Recorder, model_call
 from limelight.content import word
-from limelight.providers import triton_fields as fields
+from limelight.providers import tritonclient_fields as fields
 
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/(generate|generate_stream)$")
 

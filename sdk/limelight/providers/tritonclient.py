@@ -20,8 +20,8 @@ from opentelemetry import trace
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, abandon
 from limelight.guard import quiet
-from limelight.providers import triton_calls as common
-from limelight.providers import triton_streams as streams
+from limelight.providers import tritonclient_calls as common
+from limelight.providers import tritonclient_streams as streams
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -60,6 +60,8 @@ def _carrying_headers(recorder: Recorder, client: Any, kwargs: dict[str, Any]) -
     _begun.set(None)
     if begun is None or begun[1]:
         return None
+    if recorder.propagate == "none":
+        return _copied_headers(recorder, client, kwargs)
     context = trace.set_span_in_context(begun[0].span, otel_context.get_current())
     given = kwargs.get("headers")
     headers = common.carried({} if given is None else given, context)
@@ -89,11 +91,10 @@ class _Pending:
 
     def land(self, greenlet: Any) -> None:
         """The response is there, unread: it can be read only once, and by the user."""
-        with quiet("noting a response"):
-            self.has_landed = True
-            self.call.touch()
-            if greenlet.exception is not None:
-                self.call.fail(greenlet.exception)
+        self.has_landed = True
+        self.call.touch()
+        if greenlet.exception is not None:
+            self.call.fail(greenlet.exception)
 
 
 _pending: weakref.WeakKeyDictionary[Any, _Pending] = weakref.WeakKeyDictionary()
@@ -104,7 +105,12 @@ def _finish_http_async(call: Call, request: Any, _kwargs: Any, _asked: bool) -> 
     """The call ends when the response has landed; what it says is known once the user asks for it."""
     pending = _pending[request] = _Pending(call)
     weakref.finalize(request, abandon, call).atexit = False
-    request._greenlet.link(pending.land)  # noqa: SLF001
+
+    def landed(greenlet: Any) -> None:
+        with quiet("noting a response"):
+            pending.land(greenlet)
+
+    request._greenlet.link(landed)  # noqa: SLF001
 
 
 def _wrap_get_result(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,20 +139,24 @@ def _finish_grpc_async(call: Call, result: Any, _kwargs: Any, _asked: bool) -> N
     future = getattr(result, "_CallContext__grpc_future", None)
     if future is None:
         call.stop()
+        return
+
+    def done(ended: Any) -> None:
+        with quiet("reading a response"):
+            _read_future(call, ended)
+        with quiet("ending a call"):
+            call.stop()
+
+    future.add_done_callback(done)
+
+
+def _read_future(call: Call, future: Any) -> None:
+    if future.cancelled():
+        call.fail(common.cancelled_exception())
+    elif (error := future.exception()) is not None:
+        call.fail(common.as_server_exception(error))
     else:
-        future.add_done_callback(functools.partial(_done, call))
-
-
-def _done(call: Call, future: Any) -> None:
-    with quiet("reading a response"):
-        if future.cancelled():
-            call.fail(common.cancelled_exception())
-        elif (error := future.exception()) is not None:
-            call.fail(common.as_server_exception(error))
-        else:
-            common.responses_of(call).add(future.result())
-    with quiet("ending a call"):
-        call.stop()
+        common.responses_of(call).add(future.result())
 
 
 def _operation(client: Any, name: str, finish: Any, start: Any = _start, amend: Any = None) -> Operation:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from limelight.content import items, word
-from limelight.providers.triton_fields import Names, Values
+from limelight.providers.tritonclient_fields import Names, Values
 
 MAX_ELEMENTS = 4096
 """Larger tensors are images and embeddings, not prompts and counts."""

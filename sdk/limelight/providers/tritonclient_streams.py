@@ -23,9 +23,9 @@ from limelight import call as calls
 from limelight import semconv
 from limelight.call import Call, Recorder, abandon, muted
 from limelight.guard import quiet
-from limelight.providers import triton_calls as common
-from limelight.providers import triton_fields as fields
-from limelight.providers import triton_tensors as tensors
+from limelight.providers import tritonclient_calls as common
+from limelight.providers import tritonclient_fields as fields
+from limelight.providers import tritonclient_tensors as tensors
 from limelight.stream import AsyncSteps, Steps
 from limelight.watch import Watch
 
@@ -187,14 +187,20 @@ def wrap_start(original: Callable[..., Any]) -> Callable[..., Any]:
     """`start_stream`: no call by itself, but its headers are those of all requests: they carry what is current."""
 
     @functools.wraps(original)
-    def opened(*args: Any, **kwargs: Any) -> Any:
-        opening = None
+    def started(*args: Any, **kwargs: Any) -> Any:
+        opening = token = None
         with quiet("opening a stream"):
             if calls.active(common.LIBRARY) is not None:
                 opening = common.Opening(otel_context.get_current())
-        return common.while_opening(opening, original, args, kwargs)
+                token = common.announce(opening)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            with quiet("opening a stream"):
+                if opening is not None and token is not None:
+                    common.opened(token, opening)
 
-    return opened
+    return started
 
 
 class AioRequests(Requests):
@@ -249,21 +255,6 @@ class AioRequests(Requests):
         return False, error
 
 
-class _AioCall(AsyncSteps):
-    """Stands in for the gRPC call that the client's response iterator asks for each response."""
-
-    def __init__(self, grpc_call: Any, requests: AioRequests) -> None:
-        super().__init__(_Lazily(grpc_call), cast("Any", requests), False)
-        self._requests = requests
-
-    def cancel(self) -> Any:
-        """The caller leaves the stream."""
-        cancelled = self._inner.cancel()
-        with quiet("ending a stream"):
-            self._requests.end()
-        return cancelled
-
-
 class _Lazily:
     """A gRPC call as an iterator, asked to iterate only when the user is: it then refuses to be read otherwise."""
 
@@ -282,34 +273,56 @@ def wrap_stream_infer(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def streamed(*args: Any, **kwargs: Any) -> Any:
-        requests = None
+        requests = token = None
         with quiet("reading a request"):
             recorder = calls.active(common.LIBRARY)
             if recorder is not None:
                 requests = AioRequests(recorder, args[0])
-        if requests is None:
-            return original(*args, **kwargs)
+                token = common.announce(requests.opening)
         try:
-            result = common.while_opening(requests.opening, original, args, kwargs)
+            result = original(*args, **kwargs)
         except BaseException as error:
             with quiet("recording a failure"):
-                requests.fail(error)
+                if requests is not None:
+                    requests.fail(error)
             raise
+        finally:
+            with quiet("opening a stream"):
+                if requests is not None and token is not None:
+                    common.opened(token, requests.opening)
+        is_followed = requests is None
         with quiet("following a stream"):
-            _follow(result, requests)
+            is_followed = requests is None or _follow(result, requests)
+        if not is_followed and requests is not None:
+            with quiet("ending a stream"):
+                requests.end()
         return result
 
     return streamed
 
 
-def _follow(result: Any, requests: AioRequests) -> None:
+def _follow(result: Any, requests: AioRequests) -> bool:
+    """Stand in for the gRPC call the client's iterator asks for responses; False where a version has none."""
     grpc_call = getattr(result, "_grpc_call", None)
-    if grpc_call is None:  # a version that iterates otherwise
-        requests.end()
-        return
-    steps = _AioCall(grpc_call, requests)
-    weakref.finalize(steps, requests.abandon).atexit = False
+    if grpc_call is None:
+        return False
+    steps = AsyncSteps(_Lazily(grpc_call), cast("Any", requests), False)
+
+    def cancel(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return grpc_call.cancel(*args, **kwargs)
+        finally:
+            with quiet("ending a stream"):
+                requests.end()
+
+    def collected() -> None:
+        with quiet("ending a stream"):
+            requests.abandon()
+
+    cast("Any", steps).cancel = cancel
+    weakref.finalize(steps, collected).atexit = False
     result._grpc_call = steps  # noqa: SLF001
+    return True
 
 
 def wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,18 +6,19 @@ import functools
 import importlib
 import urllib.parse
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from limelight import call as calls
 from limelight import semconv
 from limelight.call import Call, Recorder, model_call, muted
 from limelight.content import word
 from limelight.guard import quiet
-from limelight.providers import triton_fields as fields
-from limelight.providers import triton_tensors as tensors
+from limelight.providers import tritonclient_fields as fields
+from limelight.providers import tritonclient_tensors as tensors
 
 LIBRARY = "tritonclient"
 _INFER = "infer"
@@ -60,6 +61,7 @@ def begin(
         call = model_call(recorder, fields.OPERATION, model, known)
     else:
         call = model_call(recorder, _INFER, model, {**known, semconv.OPERATION_NAME: None})
+        call.request = None  # what is no language model's has no place in its metrics
     _describe(call, names, model, values, is_language, shapes)
     return call
 
@@ -78,7 +80,9 @@ def begin_again(
     operation = fields.OPERATION if is_language else None
     call.span.update_name(f"{operation or _INFER} {model}")
     known = {semconv.OPERATION_NAME: operation, semconv.REQUEST_MODEL: model}
-    for name, value in {**_request_fields(values, names), **known, **attributes}.items():
+    known = {**_request_fields(values, names), **known, **attributes}
+    call.request = known if is_language else None
+    for name, value in known.items():
         call.set(name, value)
     _describe(call, names, model, values, is_language, shapes)
 
@@ -186,24 +190,23 @@ class Opening:
 OPENING: ContextVar[Opening | None] = ContextVar("limelight-triton-opening", default=None)
 
 
-def while_opening(opening: Opening | None, original: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
-    """Run the client's method with `opening` known to what it calls, and to the task it starts."""
-    token = None
-    with quiet("opening a stream"):
-        token = OPENING.set(opening)
-    try:
-        return original(*args, **kwargs)
-    finally:
-        with quiet("opening a stream"):
-            if opening is not None:
-                opening.context = None
-            if token is not None:
-                OPENING.reset(token)
+def announce(opening: Opening) -> Token[Opening | None]:
+    """Let what the client's method calls, and the task it starts, know of the stream being opened."""
+    return OPENING.set(opening)
+
+
+def opened(token: Token[Opening | None], opening: Opening) -> None:
+    """The method has returned: nothing more is carried for it. A task it started goes on knowing the stream."""
+    opening.context = None
+    OPENING.reset(token)
 
 
 def _context_to_carry() -> otel_context.Context | None:
-    """The context of the call that is being made; None for the client's other requests (health, statistics)."""
-    if LIBRARY in muted():
+    """The context of the call that is being made; for other requests (health, statistics) only where all carry it."""
+    recorder = calls.audible()
+    if recorder is None or recorder.propagate == "none":
+        return None
+    if recorder.propagate == "all" or LIBRARY in muted():
         return otel_context.get_current()
     opening = OPENING.get()
     return None if opening is None else opening.context
