@@ -119,6 +119,31 @@ def test_a_count_the_server_leaves_out_stays_unknown(peer: Peer, spans: Recorded
     assert "gen_ai.usage.input_tokens" not in spans.only().attributes
 
 
+def test_a_cold_start_is_visible(peer: Peer, spans: Recorded) -> None:
+    cold = {**ANSWER, "load_duration": 2_500_000_000}
+    peer.says(json_reply(cold))
+    ollama.Client(peer.url).chat("smollm2", MESSAGES)
+    seen = spans.only().attributes
+    assert seen["limelight.model.load_duration"] == 2.5
+    assert seen["gen_ai.latency.e2e"] == 0.16557509
+
+
+def test_system_one_answers_questions(peer: Peer, spans: Recorded) -> None:
+    if not hasattr(ollama.Client, "systemone"):
+        pytest.skip("this version of the client has no systemone")
+    usage = {"input_tokens": 12, "output_tokens": 3}
+    answers = {"polite": {"type": "noul", "noul": 0.9}}
+    peer.says(json_reply({"model": "one", "answers": answers, "usage": usage}))
+    questions = {"polite": {"type": "noul", "instructions": "Is it polite?"}}
+    ollama.Client(peer.url).systemone("one", "Thank you!", questions)
+    span = spans.only()
+    assert span.name == "generate_content one"
+    assert span.attributes["gen_ai.usage.input_tokens"] == 12
+    assert span.attributes["gen_ai.usage.output_tokens"] == 3
+    assert json.loads(span.attributes["limelight.input"]) == {"state": "Thank you!", "questions": questions}
+    assert json.loads(span.attributes["limelight.output"])["polite"]["noul"] == 0.9
+
+
 def test_break_and_collection_and_a_stream_never_started(peer: Peer, spans: Recorded) -> None:
     gc.collect()  # earlier tests' garbage: a warning raised while it goes would keep the frames below alive
     peer.says(ndjson_reply(STREAM))

@@ -1,4 +1,4 @@
-"""Ollama's client (0.4+): chat, generate, embed and embeddings; methods of both clients and the module's functions.
+"""Ollama's client (0.4+): chat, generate, embed, embeddings, systemone; of both clients and the module itself.
 
 Durations come in nanoseconds and leave in seconds. A count that the server left out stays unknown: older servers omit
 the prompt's count when it was cached.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call
-from limelight.content import blob, blob_of_base64, field
+from limelight.content import blob, blob_of_base64, field, items, word, words
 from limelight.providers.hosts import Server, server_of
 from limelight.stream import relay, relay_async
 
@@ -33,6 +33,7 @@ def _start(recorder: Recorder, client: Any, operation: str, model: Any, kwargs: 
     host, port = server_of(client if isinstance(client, Server) else client._client)  # noqa: SLF001  no public way
     options = kwargs.get("options")
     stop = field(options, "stop")
+    name = word(model) or None
     thinking = kwargs.get("think")
     attributes: dict[str, Any] = {
         semconv.PROVIDER_NAME: "ollama",
@@ -46,20 +47,20 @@ def _start(recorder: Recorder, client: Any, operation: str, model: Any, kwargs: 
         semconv.REQUEST_SEED: field(options, "seed"),
         semconv.REQUEST_FREQUENCY_PENALTY: field(options, "frequency_penalty"),
         semconv.REQUEST_PRESENCE_PENALTY: field(options, "presence_penalty"),
-        semconv.REQUEST_STOP_SEQUENCES: list(stop) if stop else None,
+        semconv.REQUEST_STOP_SEQUENCES: words(stop),
         semconv.REQUEST_REASONING_LEVEL: thinking if isinstance(thinking, str) else None,
         semconv.OUTPUT_TYPE: "json" if kwargs.get("format") else None,
     }
-    return model_call(recorder, operation, str(model) if model else None, attributes)
+    return model_call(recorder, operation, name, attributes)
 
 
 def _start_chat(recorder: Recorder, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     call = _start(recorder, client, "chat", _argument(args, kwargs, 0, "model"), kwargs)
     if call.records_content:
-        messages = _argument(args, kwargs, 1, "messages") or []
+        messages = items(_argument(args, kwargs, 1, "messages"))
         call.set_messages(semconv.INPUT_MESSAGES, [_message(message) for message in messages])
-        tools = kwargs.get("tools") or None
-        call.set_value(semconv.TOOL_DEFINITIONS, tools and [_tool(tool) for tool in tools], as_json=True)
+        tools = items(kwargs.get("tools"))
+        call.set_value(semconv.TOOL_DEFINITIONS, [_tool(tool) for tool in tools] or None, as_json=True)
     return call
 
 
@@ -81,6 +82,13 @@ def _start_embed(recorder: Recorder, client: Any, args: tuple[Any, ...], kwargs:
     return call
 
 
+def _start_system_one(recorder: Recorder, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    call = _start(recorder, client, "generate_content", _argument(args, kwargs, 0, "model"), kwargs)
+    asked = {"state": _argument(args, kwargs, 1, "state"), "questions": _argument(args, kwargs, 2, "questions")}
+    call.set_value(semconv.LIMELIGHT_INPUT, asked)
+    return call
+
+
 def _tool(tool: Any) -> Any:
     """A definition as it is; of a Python function its name and docstring."""
     if not inspect.isroutine(tool):
@@ -90,7 +98,7 @@ def _tool(tool: Any) -> Any:
 
 
 def _message(message: Any) -> dict[str, Any]:
-    role = str(field(message, "role") or "assistant")
+    role = word(field(message, "role")) or "assistant"
     content = field(message, "content")
     if role == "tool":
         name = field(message, "tool_name") or field(message, "name")
@@ -100,8 +108,8 @@ def _message(message: Any) -> dict[str, Any]:
         parts.append({"type": "reasoning", "content": field(message, "thinking")})
     if content:
         parts.append({"type": "text", "content": content})
-    parts += [_image(image) for image in field(message, "images") or ()]
-    for tool_call in field(message, "tool_calls") or ():
+    parts += [_image(image) for image in items(field(message, "images"))]
+    for tool_call in items(field(message, "tool_calls")):
         function = field(tool_call, "function")
         arguments = field(function, "arguments")
         parts.append({"type": "tool_call", "name": field(function, "name"), "arguments": arguments})
@@ -114,7 +122,7 @@ def _image(image: Any) -> dict[str, Any]:
         return {**blob("image", value), "modality": "image"}
     if isinstance(value, str) and len(value) > 1024:  # base64; anything shorter is a path
         return {**blob_of_base64("image", value), "modality": "image"}
-    return {"type": "uri", "uri": value if isinstance(value, str) else str(value), "modality": "image"}
+    return {"type": "uri", "uri": value, "modality": "image"}
 
 
 def _read_counts(call: Call, answer: Any) -> None:
@@ -165,6 +173,14 @@ def _read_embed(call: Call, answer: Any) -> None:
     call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(vector) if vector else None)
 
 
+def _read_system_one(call: Call, answer: Any) -> None:
+    usage = field(answer, "usage")
+    call.set(semconv.RESPONSE_MODEL, field(answer, "model") or None)
+    call.set(semconv.USAGE_INPUT_TOKENS, field(usage, "input_tokens"))
+    call.set(semconv.USAGE_OUTPUT_TOKENS, field(usage, "output_tokens"))
+    call.set_value(semconv.LIMELIGHT_OUTPUT, field(answer, "answers"), as_json=True)
+
+
 class Chunks:
     """Chunks of a streamed chat or generate answer; the last has counts and durations."""
 
@@ -212,12 +228,13 @@ OVER_HTTP = {
 
 
 def instrument(patches: Patches, ollama: ModuleType) -> None:
-    """Wrap the four methods of both clients and, bound to the default client, the module's functions."""
+    """Wrap the generating methods of both clients and, bound to the default client, the module's functions."""
     for name, start, read in (
         ("chat", _start_chat, _read_chat),
         ("generate", _start_generate, _read_generate),
         ("embed", _start_embed, _read_embed),
         ("embeddings", _start_embed, _read_embed),
+        ("systemone", _start_system_one, _read_system_one),
     ):
         observed = functools.partial(wrap, operation=Operation("ollama", start, functools.partial(_finish, read)))
         for client in (ollama.Client, ollama.AsyncClient):
