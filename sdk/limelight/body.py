@@ -139,7 +139,9 @@ def follow_body(response: Any, call: Call, chunks: Chunks, content_type: str) ->
         ours[name] = _reading(getattr(response, name), steps_of, body)
     ours["close"], ours["aclose"] = _closing(response.close, body), _closing_async(response.aclose, body)
     vars(response).update(ours)
-    body.on_over = functools.partial(_give_back, weakref.ref(response), ours)
+    # weakly: the open call knows the body, and must not keep a response that nobody reads any more
+    methods = {name: weakref.ref(method) for name, method in ours.items()}
+    body.on_over = functools.partial(_give_back, weakref.ref(response), methods)
     body.guard_collection(response)
 
 
@@ -176,11 +178,11 @@ def _closing_async(original: Callable[..., Any], body: Body) -> Callable[..., An
     return aclose
 
 
-def _give_back(response: weakref.ref[Any], ours: dict[str, Any]) -> None:
+def _give_back(response: weakref.ref[Any], ours: dict[str, weakref.ref[Any]]) -> None:
     """Take our methods from a response, except where somebody has wrapped one since."""
     own = getattr(response(), "__dict__", {})
     for name, method in ours.items():
-        if own.get(name) is method:
+        if name in own and own[name] is method():
             del own[name]
 
 
