@@ -129,9 +129,9 @@ def test_a_message_becomes_one_span(peer: Peer, spans: Recorded) -> None:
     answer = _client(peer).messages.create(
         **ASKED,
         system=[{"type": "text", "text": "be brief"}],
-        extra_body={"temperature": 0, "top_p": 0.5, "top_k": 4},  # no arguments of their own since 2.0
+        # not arguments of their own in every version
+        extra_body={"temperature": 0, "top_p": 0.5, "top_k": 4, "service_tier": "standard_only"},
         stop_sequences=["x"],
-        service_tier="standard_only",
         tools=tools,
     )
     assert answer.content[2].text == "Looking"

@@ -9,6 +9,7 @@ Since 1.14 the library makes spans of its own for the same calls. Inside ours th
 from __future__ import annotations
 
 import importlib
+import inspect
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -87,11 +88,17 @@ def _output_type(body: dict[str, Any]) -> str | None:
     return "json" if field(asked, "type") == "json_schema" else None
 
 
-def _finish(call: Call, result: Any, _kwargs: dict[str, Any], _asked: bool) -> None:
-    stainless.finish(call, result, read_message, MessageEvents)
+def _finish(by_body: bool, call: Call, result: Any, _kwargs: dict[str, Any], _asked: bool) -> None:
+    by_body = by_body and hasattr(type(result), "__stream__")
+    stainless.finish(call, result, read_message, MessageEvents, by_body=by_body)
 
 
-_MESSAGE = Operation("anthropic", _start, _finish, mutes=HTTP | {"anthropic"})
+def _remakes_streams() -> bool:
+    """Whether the `stream` helper reads the response by a stream of its own, as in the oldest versions."""
+    helper = importlib.import_module("anthropic.lib.streaming").MessageStream
+    return "raw_stream" not in inspect.signature(helper.__init__).parameters
+
+
 _SPANLESS = NoOpTracer()
 
 
@@ -126,6 +133,8 @@ OVER_HTTP = {"messages": (_start_posted, read_message, MessageEvents)}
 def instrument(patches: Patches, _module: ModuleType) -> None:
     """Wrap the request method of both kinds of client, and hush the library's own spans where it makes any."""
     clients = importlib.import_module("anthropic._base_client")
+    finish = partial(_finish, _remakes_streams())
+    operation = Operation("anthropic", _start, finish, mutes=HTTP | {"anthropic"})
     for kind in (clients.SyncAPIClient, clients.AsyncAPIClient):
-        patches.replace(kind, "request", partial(wrap, operation=_MESSAGE))
+        patches.replace(kind, "request", partial(wrap, operation=operation))
     patches.replace(clients.BaseClient, "_tracer", _silent_inside_ours)

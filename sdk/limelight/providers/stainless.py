@@ -66,13 +66,15 @@ def finish(
     chunks: Callable[[bool], Chunks] | None = None,
     *,
     hide_usage: bool = False,
+    by_body: bool = False,
 ) -> None:
     """Read a result and end the call, or follow what the user is going to read.
 
-    `read` writes a whole answer (object or parsed JSON), `chunks(keep_content)` takes a stream's.
+    `read` writes a whole answer (object or parsed JSON), `chunks(keep_content)` takes a stream's. `by_body` follows a
+    stream by its response's body, for a library that may drop the stream object and read the body by another.
     """
     kind = type(result)
-    response = getattr(result, "__dict__", {}).get("http_response")
+    response = getattr(result, "__dict__", {}).get("response" if by_body else "http_response")
     if response is not None and not response.is_closed:
         content_type = str(response.headers.get("content-type", ""))
         takes = Whole(read)
