@@ -17,7 +17,7 @@ from limelight.content import field, items, word
 from limelight.guard import quiet
 from limelight.providers.batches import inside, start_batch
 from limelight.providers.openai_messages import of_chat
-from limelight.providers.vllm_outputs import Completions, Pooled
+from limelight.providers.vllm_outputs import Completions, Pooled, lifetime_ns
 from limelight.stream import relay_async
 
 if TYPE_CHECKING:
@@ -144,17 +144,23 @@ class _Requests:
                 self._read_one(call, index, output)
 
     def _read_one(self, batch: Call, index: int, output: Any) -> None:
-        arrived_s = _number(field(field(output, "metrics"), "arrival_time"))
-        request = self._start(index, int(arrived_s * 1e9) if arrived_s else batch.start_ns)
+        started_ns, ended_ns = batch.start_ns, self._ended_ns.get(output.request_id) or self._recorder.wall_ns()
+        lived = lifetime_ns(field(output, "metrics"))
+        if lived is not None:
+            started_ns, ended_ns = lived
+        request = self._start(index, started_ns)
         try:
             if index < len(self._prompts):
                 _set_prompt(request, self._operation, self._prompts[index])
             self._answer(request, output)
         finally:
-            request.stop(end_ns=self._ended_ns.get(output.request_id))
+            request.stop(end_ns=max(started_ns, ended_ns))
 
     def _answer(self, call: Call, output: Any) -> None:
-        chunks = Pooled() if self._operation == "embeddings" else Completions(call.records_content)
+        is_text = self._operation == "text_completion"
+        chunks = (
+            Pooled() if self._operation == "embeddings" else Completions(call.records_content, wants_prompt=is_text)
+        )
         chunks.add(output)
         chunks.fill(call)
 
