@@ -21,7 +21,7 @@ _FOLLOWING, _ENDING, _FAILING = quiet("following a body"), quiet("ending a body"
 class Body:
     """One body under observation; ends its call on exhaustion, error, close or collection, whichever is first."""
 
-    __slots__ = ("_chunks", "_decoder", "_inflater", "_watch", "is_stepping", "on_over")
+    __slots__ = ("_chunks", "_decoder", "_inflater", "_watch", "charset", "is_stepping", "on_over")
 
     def __init__(self, call: Call, chunks: Chunks, content_type: str) -> None:
         self._decoder, self._inflater = wire.decoder(content_type), wire.Inflater()
@@ -29,12 +29,16 @@ class Body:
         self._watch = Watch(call, chunks)
         self.is_stepping = False
         """Whether an outer reader is at work, which tells of bytes, errors and the end: inner ones need not."""
+        self.charset: str | None = None
+        """What text, where the reader gives text, was decoded by; UTF-8 where unknown."""
         self.on_over: Callable[[], None] | None = None
         """Takes the observation away, once it is over."""
         call.on_stop = self._fill
 
-    def read(self, data: bytes) -> None:
-        """Note some bytes."""
+    def read(self, data: bytes | str) -> None:
+        """Note some bytes, or the text they were."""
+        if isinstance(data, str):
+            data = data.encode(self.charset or "utf-8", "replace")
         for value in self._decoder.feed(self._inflater.feed(data)):
             self._watch.chunk(value)
 

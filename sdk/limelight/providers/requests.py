@@ -67,6 +67,7 @@ def _iter_content(original: Callable[..., Any]) -> Callable[..., Any]:
         with _READING:
             body = body_of(args[0])
             if body is not None:
+                body.charset = args[0].encoding
                 return steps(inner, body)
         return inner
 
