@@ -110,7 +110,11 @@ def _finish_http_async(call: Call, request: Any, _kwargs: Any, _asked: bool) -> 
         with quiet("noting a response"):
             pending.land(greenlet)
 
-    request._greenlet.link(landed)  # noqa: SLF001
+    greenlet = request._greenlet  # noqa: SLF001
+    if greenlet.ready():  # a link would wait for the next turn of gevent's loop
+        landed(greenlet)
+    else:
+        greenlet.link(landed)
 
 
 def _wrap_get_result(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -59,6 +59,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
 backends count); `output_tokens_total`, for a model that counts from the start, is taken as it was last."""
 
 
+_TIMES = ("arrival_ns", "first_scheduled_ns", "first_token_ns", "last_token_ns")
+_SHORT_FLOATS = frozenset({"FP16", "BF16", "FP32"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Names:
     """The tensor names in force."""
@@ -66,6 +70,12 @@ class Names:
     of: Mapping[str, tuple[str, ...]]
     wanted: frozenset[str]
     """All of them: no other tensor is read."""
+    stamps: frozenset[str]
+    """Those of times since 1970 in nanoseconds, which a float of 32 bits cannot hold."""
+
+    def wants(self, name: str, datatype: str) -> bool:
+        """Whether to read a tensor."""
+        return name in self.wanted and not (name in self.stamps and datatype in _SHORT_FLOATS)
 
     def find(self, values: Values, field: str) -> list[Any]:
         """The values of a field, or none."""
@@ -89,7 +99,8 @@ def names_of(given: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Names:
             of[field] = (*tensors, *of[field])
         else:
             warn_once(f"triton_tensors {field}", "triton_tensors: %r is none of %s", field, ", ".join(_NAMES))
-    return Names(of, frozenset(name for tensors in of.values() for name in tensors))
+    stamps = frozenset(name for field in _TIMES for name in of[field])
+    return Names(of, frozenset(name for tensors in of.values() for name in tensors), stamps)
 
 
 def text(value: Any) -> str | None:
@@ -261,7 +272,6 @@ class Answers:
         return {"role": "assistant", "parts": [part], "finish_reason": self._reasons.get(key, "")}
 
 
-_TIMES = ("arrival_ns", "first_scheduled_ns", "first_token_ns", "last_token_ns")
 _SPANS_OF_TIME = (
     (semconv.LATENCY_TIME_IN_QUEUE, "arrival_ns", "first_scheduled_ns"),
     (semconv.LATENCY_TIME_IN_PREFILL, "first_scheduled_ns", "first_token_ns"),

@@ -116,7 +116,7 @@ def of_message(tensors: Iterable[Any], raws: Iterable[bytes], names: Names) -> V
     return {
         tensor.name: decode(tensor.datatype, raw)
         for tensor, raw in zip(tensors, raws, strict=False)
-        if tensor.name in names.wanted and _SHARED not in tensor.parameters
+        if names.wants(tensor.name, tensor.datatype) and _SHARED not in tensor.parameters
     }
 
 
@@ -152,7 +152,7 @@ def of_result(result: Any, names: Names) -> Values:
     found: Values = {}
     for output in result.get_response().get("outputs") or ():
         name, parameters = output["name"], output.get("parameters") or {}
-        if name in names.wanted and _SHARED not in parameters:
+        if names.wants(name, output["datatype"]) and _SHARED not in parameters:
             array = result.as_numpy(name)
             if array is not None and array.size <= MAX_ELEMENTS:
                 found[name] = [neat(output["datatype"], value) for value in array.reshape(-1).tolist()]
