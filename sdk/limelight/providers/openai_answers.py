@@ -11,10 +11,12 @@ from limelight import semconv
 from limelight.call import Call
 from limelight.content import field, items, word
 from limelight.providers import openai_messages as messages
+from limelight.providers import vllm_server
 from limelight.providers.stainless import count, number
 
 _INPUT_DETAILS = (
     ("cache_write_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),
+    ("created_cache_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),  # vLLM
     ("text_tokens", semconv.USAGE_TEXT_INPUT_TOKENS),
     ("image_tokens", semconv.USAGE_IMAGE_INPUT_TOKENS),
     ("audio_tokens", semconv.USAGE_AUDIO_INPUT_TOKENS),
@@ -84,11 +86,12 @@ def read_timings(call: Call, timings: Any) -> None:
 
 
 def read_head(call: Call, answer: Any) -> None:
-    """What chat completions, responses and their chunks share: id, model, tier, fingerprint."""
+    """What chat completions, responses and their chunks share: id, model, tier, fingerprint; and who answered."""
     call.set(semconv.RESPONSE_ID, word(field(answer, "id")) or None)
     call.set(semconv.RESPONSE_MODEL, word(field(answer, "model")) or None)
     call.set(semconv.OPENAI_RESPONSE_SERVICE_TIER, word(field(answer, "service_tier")))
     call.set(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, word(field(answer, "system_fingerprint")))
+    vllm_server.recognise(call, answer)
 
 
 def read_chat(call: Call, answer: Any) -> None:
@@ -96,6 +99,7 @@ def read_chat(call: Call, answer: Any) -> None:
     read_head(call, answer)
     read_usage(call, field(answer, "usage"))
     read_timings(call, field(answer, "timings"))
+    vllm_server.read_metrics(call, field(answer, "metrics"))
     choices = items(field(answer, "choices"))
     call.set(semconv.RESPONSE_FINISH_REASONS, [r for c in choices if (r := word(field(c, "finish_reason")))] or None)
     if call.records_content:
@@ -105,6 +109,7 @@ def read_chat(call: Call, answer: Any) -> None:
 def read_response(call: Call, answer: Any) -> None:
     """Fields of a whole response of the Responses API (object or parsed JSON)."""
     read_usage(call, field(answer, "usage"))
+    vllm_server.read_metrics(call, field(answer, "metrics"))
     read_fetched(call, answer)
 
 
@@ -130,6 +135,7 @@ def read_error(call: Call, error: Any) -> None:
 def read_embedding(call: Call, answer: Any) -> None:
     """Fields of an embeddings answer (object or parsed JSON)."""
     call.set(semconv.RESPONSE_MODEL, word(field(answer, "model")) or None)
+    vllm_server.recognise(call, answer)
     read_usage(call, field(answer, "usage"))
     first = next(iter(items(field(answer, "data"))), None)
     vector = items(field(first, "embedding"))
