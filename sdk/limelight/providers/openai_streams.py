@@ -10,6 +10,7 @@ from limelight.call import Call
 from limelight.content import blob, field, items, word
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
+from limelight.providers import vllm_server
 
 
 class _Choice:
@@ -46,8 +47,14 @@ class ChatChunks:
         self._choices: dict[int, _Choice] = {}
         self._head: Any = None
         self._tier: Any = None
+        self._fingerprint: str | None = None
         self._usage: Any = None
+        self._partial = 0
+        """Chunks that carried content and usage: the usage so far, of one choice (vLLM)."""
         self._timings: Any = None
+        self._metrics: Any = None
+        self.keeps_usage = False
+        """Whether the server sends usage unasked (vLLM's `--enable-force-include-usage`): then it is not ours to hide."""
         self._error: Any = None
         self._index = 0
         self._text_of: list[str] | None = None
@@ -70,9 +77,16 @@ class ChatChunks:
     def _add(self, chunk: Any) -> bool:
         if self._head is None or not field(self._head, "id"):
             self._head = chunk
-        self._usage = field(chunk, "usage") or field(field(chunk, "x_groq"), "usage") or self._usage
+        usage = field(chunk, "usage") or field(field(chunk, "x_groq"), "usage")
+        if usage is not None:
+            self._usage = usage
+            is_last = not items(field(chunk, "choices"))
+            self.keeps_usage = is_last and self._partial > 1 and (self._fingerprint or "").startswith("vllm-")
+            self._partial = 0 if is_last else self._partial + 1
         self._tier = word(field(chunk, "service_tier")) or self._tier
+        self._fingerprint = word(field(chunk, "system_fingerprint")) or self._fingerprint
         self._timings = field(chunk, "timings") or self._timings
+        self._metrics = field(chunk, "metrics") or self._metrics
         self._error = field(chunk, "error") or self._error
         content = False
         for choice in items(field(chunk, "choices")):
@@ -130,8 +144,12 @@ class ChatChunks:
         """Write what has arrived; without the last chunk, usage stays unknown."""
         answers.read_head(call, self._head)
         call.set(semconv.OPENAI_RESPONSE_SERVICE_TIER, self._tier)
-        answers.read_usage(call, self._usage)
+        call.set(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, self._fingerprint)
+        vllm_server.recognise(call, {"system_fingerprint": self._fingerprint})
+        if self._partial <= 1 or len(self._choices) == 1:
+            answers.read_usage(call, self._usage)
         answers.read_timings(call, self._timings)
+        vllm_server.read_metrics(call, self._metrics)
         choices = [choice for _, choice in sorted(self._choices.items())]
         call.set(semconv.RESPONSE_FINISH_REASONS, [c.finish_reason for c in choices if c.finish_reason] or None)
         if self._keep:
