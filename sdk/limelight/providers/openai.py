@@ -17,7 +17,7 @@ from limelight.call import Call, Recorder, model_call
 from limelight.content import field, items, word
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
-from limelight.providers import stainless
+from limelight.providers import stainless, vllm_server
 from limelight.providers.hosts import Server, provider_of, server_of
 from limelight.providers.openai_streams import ChatChunks, ResponseEvents
 from limelight.providers.stainless import count, given, number, words
@@ -59,15 +59,16 @@ def _start(
     client = _client(resource)
     host, port = stainless.address(client)
     tier = word(kwargs.get("service_tier"))
+    model = _model(client, kwargs)
     attributes = {
-        semconv.PROVIDER_NAME: _provider(client),
+        semconv.PROVIDER_NAME: "vllm" if vllm_server.is_known(host, port, model) else _provider(client),
         semconv.SERVER_ADDRESS: host,
         semconv.SERVER_PORT: port,
         semconv.REQUEST_STREAM: True if kwargs.get("stream") is True else None,
         semconv.OPENAI_REQUEST_SERVICE_TIER: None if tier == "auto" else tier,
         **attributes,
     }
-    return model_call(recorder, operation, _model(client, kwargs), attributes)
+    return model_call(recorder, operation, model, attributes)
 
 
 def _sampling(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +172,8 @@ def _ask_usage(recorder: Recorder, resource: Any, kwargs: dict[str, Any]) -> dic
         return None
     options = given(kwargs.get("stream_options")) or {}
     if type(options) is not dict or "include_usage" in options or not _takes_stream_options(_client(resource), kwargs):
+        return None
+    if "continuous_usage_stats" in options:  # vLLM heeds it only together with ours, and then changes every chunk
         return None
     return {**kwargs, "stream_options": {**cast("dict[str, Any]", options), "include_usage": True}}
 
