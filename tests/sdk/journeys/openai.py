@@ -18,6 +18,16 @@ EMBEDDING = {
     "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}],
     "usage": {"prompt_tokens": 4, "total_tokens": 4},
 }
+TEXT_HEAD = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m-1"}
+TEXT_CHOICE = {"index": 0, "text": "Hello", "finish_reason": "stop", "logprobs": None}
+TEXT_COMPLETION = {
+    **TEXT_HEAD,
+    "choices": [TEXT_CHOICE],
+    "usage": {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3},
+}
+TEXT_CHUNKS = [
+    {**TEXT_HEAD, "choices": [{**TEXT_CHOICE, "text": text, "finish_reason": None}]} for text in ("Hel", "lo")
+]
 COMPLETED = {"type": "response.completed", "sequence_number": 3, "response": RESPONSE}
 
 
@@ -67,6 +77,44 @@ def _streaming(desk: Desk) -> Any:
         return response.json()
 
 
+def _completion(desk: Desk) -> Any:
+    desk.peer.says(json_reply(TEXT_COMPLETION))
+    return plain(desk.client.completions.create(model="m", prompt="hi"))
+
+
+def _fetched(desk: Desk) -> Any:
+    desk.peer.says(json_reply(RESPONSE))
+    return plain(desk.client.responses.retrieve("resp_1"))
+
+
+def _helper(desk: Desk) -> Any:
+    desk.peer.says(_stream_reply)
+    with desk.client.chat.completions.stream(model="m", messages=MESSAGES) as stream:
+        return [event.type for event in stream], plain(stream.get_final_completion())
+
+
+def _async_helper(desk: Desk) -> Any:
+    async def run() -> Any:
+        async with desk.aclient.chat.completions.stream(model="m", messages=MESSAGES) as stream:
+            return [event.type async for event in stream], plain(await stream.get_final_completion())
+
+    desk.peer.says(_stream_reply)
+    return desk.loop.run_until_complete(run())
+
+
+def _response_helper(desk: Desk) -> Any:
+    desk.peer.says(sse_reply(_events(COMPLETED), named=True))
+    with desk.client.responses.stream(model="m", input="hi") as stream:
+        return [event.type for event in stream]
+
+
+def _raw_stream(desk: Desk) -> Any:
+    desk.peer.says(_stream_reply)
+    options: Any = {"model": "m", "messages": MESSAGES, "stream": True}
+    with desk.client.chat.completions.with_streaming_response.create(**options) as response:
+        return list(response.iter_lines())
+
+
 def _refused(desk: Desk) -> Any:
     desk.peer.says(json_reply({"error": {"message": "slow down"}}, 429))
     return desk.client.chat.completions.create(model="m", messages=MESSAGES)
@@ -107,6 +155,23 @@ async def _open_async_response(desk: Desk) -> Any:
     return await desk.aclient.responses.create(model="m", input="hi", stream=True)
 
 
+def _open_completion(desk: Desk) -> Any:
+    desk.peer.says(sse_reply(TEXT_CHUNKS))
+    return desk.client.completions.create(model="m", prompt="hi", stream=True)
+
+
+def _open_raw(desk: Desk) -> Any:
+    desk.peer.says(_stream_reply)
+    create = desk.client.chat.completions.with_raw_response.create
+    return create(model="m", messages=MESSAGES, stream=True).parse()
+
+
+async def _open_async_raw(desk: Desk) -> Any:
+    desk.peer.says(_stream_reply)
+    create = desk.aclient.chat.completions.with_raw_response.create
+    return (await create(model="m", messages=MESSAGES, stream=True)).parse()
+
+
 JOURNEYS = [
     Journey("chat", _chat),
     Journey("async chat", _async_chat),
@@ -114,6 +179,12 @@ JOURNEYS = [
     Journey("embedding", _embedding),
     Journey("raw response", _raw),
     Journey("streaming response", _streaming),
+    Journey("completion", _completion),
+    Journey("fetched response", _fetched),
+    Journey("stream helper", _helper),
+    Journey("async stream helper", _async_helper),
+    Journey("response stream helper", _response_helper),
+    Journey("lines of a streaming response", _raw_stream),
     Journey("429", _refused),
     Journey("wrong arguments", _wrongly_called),
     Journey("cut stream", _cut),
@@ -123,4 +194,7 @@ STREAMS = [
     Stream("async chat", _open_async_chat, plain, is_async=True),
     Stream("response", _open_response, plain),
     Stream("async response", _open_async_response, plain, is_async=True),
+    Stream("completion", _open_completion, plain),
+    Stream("raw", _open_raw, plain),
+    Stream("async raw", _open_async_raw, plain, is_async=True),
 ]
