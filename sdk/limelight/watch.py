@@ -60,6 +60,11 @@ class Watch:
             self._started = True
             call.first_chunk()
 
+    @property
+    def keeps_usage(self) -> bool:
+        """Whether the server sends the usage chunk to everyone, asked or not: then it is not ours to hide."""
+        return getattr(self._chunks, "keeps_usage", False)
+
     def end(self) -> None:
         """The stream is over, or the user closed it."""
         self._call.stop()
