@@ -46,7 +46,9 @@ class _Followed:
                 self._watch.chunk(chunk)
         except Exception as error:
             report("reading a chunk", error)
-        return self._hide_usage and not chunk.choices and chunk.usage is not None
+        if not self._hide_usage or chunk.choices or chunk.usage is None:
+            return False
+        return self._watch is None or not self._watch.keeps_usage
 
     def _over(self, error: BaseException | None) -> None:
         if self._watch is not None:
