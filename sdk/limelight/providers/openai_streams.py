@@ -54,7 +54,7 @@ class ChatChunks:
         self._timings: Any = None
         self._metrics: Any = None
         self.keeps_usage = False
-        """Whether the server sends usage unasked (vLLM's `--enable-force-include-usage`): then it is not ours to hide."""
+        """Whether the server sends usage to everyone (vLLM's `--enable-force-include-usage`): not ours to hide."""
         self._error: Any = None
         self._index = 0
         self._text_of: list[str] | None = None
@@ -77,6 +77,7 @@ class ChatChunks:
     def _add(self, chunk: Any) -> bool:
         if self._head is None or not field(self._head, "id"):
             self._head = chunk
+        self._fingerprint = word(field(chunk, "system_fingerprint")) or self._fingerprint
         usage = field(chunk, "usage") or field(field(chunk, "x_groq"), "usage")
         if usage is not None:
             self._usage = usage
@@ -84,7 +85,6 @@ class ChatChunks:
             self.keeps_usage = is_last and self._partial > 1 and (self._fingerprint or "").startswith("vllm-")
             self._partial = 0 if is_last else self._partial + 1
         self._tier = word(field(chunk, "service_tier")) or self._tier
-        self._fingerprint = word(field(chunk, "system_fingerprint")) or self._fingerprint
         self._timings = field(chunk, "timings") or self._timings
         self._metrics = field(chunk, "metrics") or self._metrics
         self._error = field(chunk, "error") or self._error
