@@ -36,7 +36,7 @@ def recognise(call: Call, answer: Any) -> None:
     if request is None or request.get(semconv.PROVIDER_NAME) != "openai":
         return
     host = request.get(semconv.SERVER_ADDRESS)
-    if isinstance(host, str) and host.endswith("openai.com") or not _is_its(answer):
+    if (isinstance(host, str) and host.endswith("openai.com")) or not _is_its(answer):
         return
     call.set(semconv.PROVIDER_NAME, "vllm")
     call.request = {**request, semconv.PROVIDER_NAME: "vllm"}
