@@ -194,16 +194,19 @@ _bodies: dict[int, Body] = {}
 """By the id of what is read or closed; gone when the body is over or its response is collected."""
 
 
-def attend(body: Body, call: Call, response: Any, *readers: Any) -> None:
-    """Let `body_of` find a body by its response and by what reads it, for as long as it lasts.
+def attend(body: Body, call: Call, holder: Any, other: Any) -> None:
+    """Let `body_of` find a body by the two objects it is read and closed through, for as long as it lasts.
 
-    For libraries whose responses must not hold themselves: they are told at once when nobody holds them any more.
+    The call ends when `holder` is collected. For libraries whose responses must not hold themselves: they give their
+    connection back as soon as nobody holds them any more.
     """
-    keys = [id(response), *map(id, readers)]
+    keys = [id(holder), id(other)]
     for key in keys:
         _bodies[key] = body
     body.on_over = functools.partial(_forget, keys, body)
-    weakref.finalize(response, _lost, keys, body, call).atexit = False
+    weakref.finalize(holder, _lost, keys, body, call).atexit = False
+    if type(other).__weakrefoffset__:
+        weakref.finalize(other, _forget, keys[1:], body).atexit = False
 
 
 def body_of(owner: Any) -> Body | None:

@@ -273,6 +273,15 @@ def test_a_dropped_response_of_requests_is_gone_at_once(peer: Peer, spans: Recor
     assert len(spans.spans()) == 1
 
 
+def test_a_raw_body_that_is_kept_alone(peer: Peer, spans: Recorded) -> None:
+    peer.says(STREAM)
+    raw = requests.post(f"{peer.url}/v1/chat/completions", json=CHAT, stream=True, timeout=20).raw
+    gc.collect()
+    assert len(_bodies) == 1
+    assert raw.read() == BODY
+    assert spans.only().attributes["gen_ai.usage.output_tokens"] == 7
+
+
 async def test_a_dropped_response_of_aiohttp_is_gone_at_once(peer: Peer, spans: Recorded) -> None:
     peer.says(STREAM)
     async with aiohttp.ClientSession() as session:

@@ -55,7 +55,11 @@ def _finish(call: Call, response: Any, _kwargs: dict[str, Any], _asked: bool) ->
     if isinstance(content, bytes):
         http_shapes.read_whole(call, chunks, content_type, content)
         return
-    attend(Body(call, chunks, content_type), call, response, response.raw)
+    body = Body(call, chunks, content_type)
+    if response.raw is None:
+        body.end()
+    else:  # which may be all that the user keeps
+        attend(body, call, response.raw, response)
 
 
 def _iter_content(original: Callable[..., Any]) -> Callable[..., Any]:
