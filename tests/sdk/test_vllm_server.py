@@ -164,7 +164,7 @@ def test_a_server_that_sends_usage_to_everyone_keeps_its_last_chunk(peer: Peer, 
 
 def test_a_cut_stream_counts_what_its_last_chunk_said(peer: Peer, spans: Recorded) -> None:
     peer.says(sse_reply(CONTINUOUS[:2], done=False, cut=True))
-    with pytest.raises(Exception, match="(?i)connection error|peer closed"):
+    with pytest.raises(Exception, match=r"(?i)connection error|peer closed"):
         list(_create(peer, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True}))
     seen = spans.only().attributes
     assert (seen["gen_ai.usage.input_tokens"], seen["gen_ai.usage.output_tokens"]) == (20, 2)
@@ -173,7 +173,7 @@ def test_a_cut_stream_counts_what_its_last_chunk_said(peer: Peer, spans: Recorde
 def test_a_cut_stream_of_two_choices_counts_nothing(peer: Peer, spans: Recorded) -> None:
     """A chunk's usage is that of its own choice: no sum is told before the end."""
     peer.says(sse_reply([_chunk("a", usage=1), _chunk("b", index=1, usage=1)], done=False, cut=True))
-    with pytest.raises(Exception, match="(?i)connection error|peer closed"):
+    with pytest.raises(Exception, match=r"(?i)connection error|peer closed"):
         list(_create(peer, n=2, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True}))
     assert "gen_ai.usage.output_tokens" not in spans.only().attributes
 
