@@ -40,6 +40,7 @@ PROVIDERS: dict[str, Library] = {
     "aiohttp": Library(("aiohttp",), (3, 8), ("aiohttp",)),
     "httpx": Library(("httpx", "httpx2"), (0, 23), ("httpx", "httpx2")),
     "anthropic": Library(("anthropic",), (0, 40), ("anthropic",)),
+    "cohere": Library(("cohere",), (5, 0), ("cohere",)),
     "google_genai": Library(("google-genai",), (1, 0), ("google.genai.models",)),
     "mistralai": Library(
         ("mistralai",),

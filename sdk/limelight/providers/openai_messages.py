@@ -119,9 +119,10 @@ def _content(part: Any) -> Part:
     kind = field(part, "type")
     if kind in {"text", "input_text", "output_text", "summary_text", "reasoning_text"}:
         return {"type": "text", "content": field(part, "text")}
-    if kind == "thinking":  # Mistral
-        thoughts = [word(field(piece, "text")) or "" for piece in items(field(part, "thinking"))]
-        return {"type": "reasoning", "content": "".join(thoughts)}
+    if kind == "thinking":  # of Cohere a text, of Mistral parts of text
+        thought = field(part, "thinking")
+        thoughts = [word(field(piece, "text")) or "" for piece in items(thought)]
+        return {"type": "reasoning", "content": word(thought) or "".join(thoughts)}
     if kind == "refusal":
         return {"type": "refusal", "content": field(part, "refusal")}
     if kind in {"image_url", "input_image"}:
