@@ -106,6 +106,8 @@ class Peer:
                 except OSError:  # the client went away, as some tests want
                     self.close_connection = True
 
+            do_GET = do_POST
+
             def _write(self, reply: Reply) -> None:
                 if reply.hold is not None:
                     reply.hold.wait(20)
