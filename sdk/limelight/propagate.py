@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -50,11 +50,13 @@ def carrying(original: Callable[..., Any], find: Find) -> Callable[..., Any]:
             lent = None
             with _ADDING:
                 lent = _lend(find(args, kwargs))
+            response = None
             try:
-                return await original(*args, **kwargs)
+                response = await original(*args, **kwargs)
+                return response
             finally:
                 with _REMOVING:
-                    _take_back(lent)
+                    _take_back(lent, response)
 
         return send_async
 
@@ -63,11 +65,13 @@ def carrying(original: Callable[..., Any], find: Find) -> Callable[..., Any]:
         lent = None
         with _ADDING:
             lent = _lend(find(args, kwargs))
+        response = None
         try:
-            return original(*args, **kwargs)
+            response = original(*args, **kwargs)
+            return response
         finally:
             with _REMOVING:
-                _take_back(lent)
+                _take_back(lent, response)
 
     return send
 
@@ -85,9 +89,21 @@ def _lend(found: tuple[Headers, str] | None) -> tuple[Headers, dict[str, str]] |
     return headers, added
 
 
-def _take_back(lent: tuple[Headers, dict[str, str]] | None) -> None:
-    if lent is not None:
-        headers, added = lent
+def _take_back(lent: tuple[Headers, dict[str, str]] | None, response: Any) -> None:
+    """Remove what was added: from the request, and from those that a redirect made of it."""
+    if lent is None:
+        return
+    headers, added = lent
+    for sent in (headers, *_redirected(response)):
         for name, value in added.items():
-            if headers.get(name) == value:
-                del headers[name]
+            if sent.get(name) == value:
+                del sent[name]
+
+
+def _redirected(response: Any) -> Iterator[Headers]:
+    """The headers of all requests that a response of httpx or requests knows, followed or yet to be sent."""
+    for past in (response, *getattr(response, "history", ())):
+        for name in ("request", "next_request", "_next"):
+            request = getattr(past, name, None)
+            if request is not None:
+                yield request.headers

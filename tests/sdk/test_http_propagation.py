@@ -114,6 +114,21 @@ def test_redirects_carry_it_too(way: Way, peer: Peer, spans: Recorded) -> None:
     assert {asked.headers["traceparent"] for asked in peer.asked} == {_header(spans.only())}
 
 
+def test_no_request_of_a_redirect_keeps_it(peer: Peer, spans: Recorded) -> None:
+    peer.says(Reply(307, {"Location": "/v1/chat/completions"}), json_reply(COMPLETION))
+    url = f"{peer.url}/v1/chat/completions"
+    followed = [httpx.post(url, json=CHAT, follow_redirects=True)]
+    peer.says(Reply(307, {"Location": "/v1/chat/completions"}), json_reply(COMPLETION))
+    followed.append(requests.post(url, json=CHAT, timeout=20))
+    peer.says(Reply(307, {"Location": "/v1/chat/completions"}))
+    left = httpx.post(url, json=CHAT), requests.post(url, json=CHAT, timeout=20, allow_redirects=False)
+    made = [response.request for first in followed for response in (first, *first.history)]
+    made += [left[0].next_request, left[1].next]
+    assert len(made) == 6
+    assert not any("traceparent" in request.headers for request in made)
+    assert all("traceparent" in asked.headers for asked in peer.asked)
+
+
 @by_way
 def test_other_requests_carry_nothing_by_default(way: Way, peer: Peer, spans: Recorded) -> None:
     peer.says(json_reply({}))
