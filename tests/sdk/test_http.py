@@ -171,7 +171,9 @@ def test_triton_models(way: Way, peer: Peer, spans: Recorded) -> None:
         assert json.loads(seen["gen_ai.output.messages"])[0]["parts"] == [{"type": "text", "content": "Hello"}]
         assert json.loads(seen["gen_ai.input.messages"])[0]["parts"] == [{"type": "text", "content": "hi"}]
     assert streamed.attributes["gen_ai.request.stream"] is True
+    assert (inferred.name, inferred.attributes["limelight.kind"]) == ("infer ensemble", "inference")
     assert inferred.attributes["gen_ai.request.model"] == "ensemble"
+    assert "gen_ai.operation.name" not in inferred.attributes
     assert inferred.attributes["gen_ai.response.model"] == "ensemble"
     assert inferred.attributes["triton.model_version"] == "1"
 

@@ -311,3 +311,5 @@ def test_a_body_that_is_the_users_iterator_is_not_touched(peer: Peer, spans: Rec
     assert httpx.post(url, content=pieces()).status_code == 200
     assert requests.post(url, data=pieces(), timeout=20).status_code == 200
     assert spans.spans() == []
+    assert httpx.post(f"{peer.url}/openai/deployments/gpt/chat/completions", content=pieces()).status_code == 200
+    assert spans.only().name == "chat gpt"

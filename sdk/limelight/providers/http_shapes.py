@@ -73,10 +73,12 @@ def start(library: str, sent: Sent) -> Call | None:
     if "/v2/models/" in sent.path:
         return _start_triton(recorder, sent)
     kind = _kind(sent.path)
-    body = _json(sent.body()) if kind is not None else None
-    if kind is None or body is None:
+    if kind is None:
         return None
-    return _start(recorder, sent, *kind, body)
+    body = _json(sent.body())
+    if body is None and _DEPLOYMENT.search(sent.path) is None:
+        return None
+    return _start(recorder, sent, *kind, body or {})
 
 
 def _listed(recorder: Recorder, sent: Sent) -> bool:
@@ -150,12 +152,15 @@ def _start_triton(recorder: Recorder, sent: Sent) -> Call | None:
     if found.group(3) != "infer":
         return _start_generate(recorder, sent, where)
     attributes = {
+        semconv.OPERATION_NAME: None,
+        semconv.LIMELIGHT_KIND: "inference",
         semconv.PROVIDER_NAME: "triton",
         semconv.TRITON_MODEL_VERSION: found.group(2),
         **where,
     }
-    model = urllib.parse.unquote(found.group(1))
-    call = model_call(recorder, "inference", model, attributes)  # tensors in any form: who calls by hand reads by hand
+    # a model of any kind: as a call of the client for such, and without a place in the metrics of language models
+    call = model_call(recorder, "infer", urllib.parse.unquote(found.group(1)), attributes)
+    call.request = None
     call.asked = Answer(_read_infer, None, None)
     return call
 
