@@ -246,7 +246,8 @@ def record_error(span: Span, recorder: Recorder, error: BaseException, at_ns: in
     name = class_name(error)
     fields: dict[str, Any] = {semconv.ERROR_TYPE: name}
     message = _clean(recorder, str(error), fields)
-    stack = _clean(recorder, "".join(traceback.format_exception(error))[-_STACK_CHARS:], fields)
+    # cut only after it is clean: half a secret is none that a redactor knows
+    stack = _clean(recorder, "".join(traceback.format_exception(error))[-4 * _STACK_CHARS :], fields)[-_STACK_CHARS:]
     span.set_status(Status(StatusCode.ERROR, message))
     attributes = {
         semconv.EXCEPTION_TYPE: name,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from limelight.content import Redact
 from limelight.guard import warn_once
+from limelight.redact import Redact
 
 
 class BadSetting(ValueError):
@@ -58,8 +58,8 @@ def _endpoint(value: Any) -> str:
 
 
 def _capture(value: Any) -> str:
-    if value not in {"full", "none"}:
-        raise BadSetting("'full' or 'none'")
+    if value not in {"full", "redacted", "none"}:
+        raise BadSetting("'full', 'redacted' or 'none'")
     return str(value)
 
 
@@ -127,7 +127,7 @@ class Config:
         None, _text, "Deployment environment, such as production.", "LIMELIGHT_ENVIRONMENT"
     )
     capture: str = _setting(
-        "full", _capture, "Prompts, answers and tool values: `full` or `none`.", "LIMELIGHT_CAPTURE"
+        "full", _capture, "Prompts, answers and tool values: `full`, `redacted` or `none`.", "LIMELIGHT_CAPTURE"
     )
     redact: Redact | None = _setting(  # noqa: RUF009  _setting is dataclasses.field
         None, _callable, "Function from str to str that every captured string passes before it is queued."

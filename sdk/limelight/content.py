@@ -1,6 +1,6 @@
 """Content (prompts, answers, arguments) to bounded text: by size, depth and node count, and without running user code.
 
-Strings pass the user's `redact` first. Objects are read through their fields; what has none is named, never `repr`ed.
+Strings pass the redactors first. Objects are read through their fields; what has none is named, never `repr`ed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import hashlib
 import json
 import math
 import pathlib
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
+
+from limelight import redact as redactors
+from limelight.redact import Redact
 
 MAX_BYTES = 2**20
 """Largest serialised value: one attribute, UTF-8."""
@@ -24,20 +28,35 @@ MAX_DEPTH = 16
 MAX_NODES = 20_000
 _STRUCTURE = frozenset({"type", "role", "id", "name", "mime_type", "modality", "size", "sha256", "finish_reason"})
 
-Redact = Callable[[str], str]
+TIME_NS = 250_000_000
+"""Longest one value may take to serialise; what is left then becomes a mark."""
+_MARGIN = 8192
+"""Characters beyond a cut that redactors still see, so that a secret on the cut is known whole: more than a key has."""
 
 
 class RedactFailed(Exception):
-    """The user's `redact` raised or gave no string: the content must not leave the process."""
+    """A redactor raised or gave no string: the content must not leave the process."""
 
 
 class Content:
-    """Turns captured values into attribute text; `redact` sees every string of content, not the structure around."""
+    """Turns captured values into attribute text; redactors see every string of content, not the structure around.
 
-    __slots__ = ("_redact",)
+    `is_redacted` runs the built-in ones before the user's `redact`, and hides values by the name of their key.
+    """
 
-    def __init__(self, redact: Redact | None = None) -> None:
-        self._redact = redact
+    __slots__ = ("_clock_ns", "_is_redacted", "_redactors")
+
+    def __init__(
+        self,
+        redact: Redact | None = None,
+        *,
+        is_redacted: bool = False,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        own = () if redact is None else (redact,)
+        self._redactors: tuple[Redact, ...] = (redactors.standard, *own) if is_redacted else own
+        self._is_redacted = is_redacted
+        self._clock_ns = clock_ns
 
     def messages(self, messages: list[dict[str, Any]]) -> str:
         """JSON of semconv messages, or of parts; roles, types, ids and names are structure and are not redacted."""
@@ -60,8 +79,9 @@ class Content:
     def _fit(self, build: Callable[[_Copy], Any], *, dump: bool = True) -> str:
         """Serialise within MAX_BYTES: escapes and wide characters are only known afterwards, so shrink and repeat."""
         budget = MAX_BYTES
+        deadline_ns = self._clock_ns() + TIME_NS
         while True:
-            built = build(_Copy(budget, self._redact))
+            built = build(_Copy(budget, self._redactors, self._is_redacted, self._clock_ns, deadline_ns))
             text: str = _dump(built) if dump else built
             if not text.isascii():
                 text = text.encode("utf-8", "replace").decode()
@@ -75,23 +95,44 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class _Copy:
-    """One bounded copy: counts down characters and nodes; past either bound values become marks."""
+    """One bounded copy: counts down characters and nodes; past these bounds, or the deadline, values become marks."""
 
-    __slots__ = ("_budget", "_nodes", "_redact")
+    __slots__ = ("_budget", "_clock_ns", "_deadline_ns", "_is_redacted", "_nodes", "_redactors")
 
-    def __init__(self, budget: int, redact: Redact | None) -> None:
+    def __init__(
+        self,
+        budget: int,
+        redactors: tuple[Redact, ...],
+        is_redacted: bool,
+        clock_ns: Callable[[], int],
+        deadline_ns: int,
+    ) -> None:
         self._budget = budget
         self._nodes = MAX_NODES
-        self._redact = redact
+        self._redactors = redactors
+        self._is_redacted = is_redacted
+        self._clock_ns = clock_ns
+        self._deadline_ns = deadline_ns
 
     def text(self, text: str) -> str:
-        if self._redact is not None:
-            text = _redacted(self._redact, text)
-        if len(text) <= self._budget:
+        size = len(text)
+        is_cut = False
+        if self._redactors:
+            if self._clock_ns() > self._deadline_ns:
+                return _TOO_SLOW
+            # of a text that will be cut, redactors see what stays and what follows it, so that none is cut in two
+            is_cut = size > self._budget + _MARGIN
+            text = self._redacted(text[: self._budget + _MARGIN])[:-_MARGIN] if is_cut else self._redacted(text)
+        if len(text) <= self._budget and not is_cut:
             self._budget -= len(text)
             return text
-        kept, self._budget = text[: self._budget], 0
-        return f"{kept}…[{len(text) - len(kept)} characters cut]"
+        kept, self._budget = text[: self._budget], max(0, self._budget - len(text))
+        return f"{kept}…[{size - len(kept)} characters cut]"
+
+    def _redacted(self, text: str) -> str:
+        for redact in self._redactors:
+            text = _redacted(redact, text)
+        return text
 
     def part(self, value: dict[str, Any]) -> dict[str, Any]:
         """A message or a part: structure stays, everything else is content."""
@@ -108,7 +149,7 @@ class _Copy:
 
     def _short(self, text: str) -> bool:
         """Whether a string needs nothing done; then its length is booked."""
-        if self._redact is not None or len(text) > self._budget or text.startswith("data:"):
+        if self._redactors or len(text) > self._budget or text.startswith("data:"):
             return False
         self._budget -= len(text)
         return True
@@ -116,21 +157,40 @@ class _Copy:
     def plain(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
             return blob_of_url(value) if value.startswith("data:") and ";base64," in value[:128] else self.text(value)
-        if value is None or isinstance(value, (bool, int)):
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, int):
+            return self._whole(value) if self._is_redacted else value
         if isinstance(value, float):
             return value if math.isfinite(value) else str(value)
         self._nodes -= 1
         if depth == 0 or self._nodes <= 0:
             return "[cut: too deep]" if depth == 0 else "[cut: too many values]"
+        if not self._nodes & 255 and self._clock_ns() > self._deadline_ns:
+            self._nodes = 0
+            return _TOO_SLOW
         if isinstance(value, Mapping):
-            items = cast("Mapping[Any, Any]", value).items()
-            return {_key(key): self.plain(item, depth - 1) for key, item in items if self._nodes > 0}
+            return self._mapping(cast("Mapping[Any, Any]", value), depth)
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.plain(item, depth - 1) for item in cast("list[Any]", value) if self._nodes > 0]
         if isinstance(value, (bytes, bytearray)):
             return blob("application/octet-stream", bytes(value))
         return self._object(value, depth)
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        copied: dict[str, Any] = {}
+        for key, item in value.items():
+            if self._nodes <= 0:
+                break
+            name = _key(key)
+            is_secret = self._is_redacted and isinstance(item, (str, int, float)) and redactors.is_secret_name(name)
+            copied[name] = redactors.SECRET if is_secret else self.plain(item, depth - 1)
+        return copied
+
+    def _whole(self, value: int) -> int | str:
+        """A whole number, unless it is a card's."""
+        text = str(value) if 10**12 <= value < 10**19 else ""
+        return value if redactors.cards(text) == text else redactors.CARD
 
     def _object(self, value: Any, depth: int) -> Any:
         if isinstance(value, enum.Enum):
@@ -148,6 +208,7 @@ class _Copy:
         return f"<{kind.__module__}.{kind.__qualname__}>"
 
 
+_TOO_SLOW = "[cut: took too long]"
 _PRINTABLE = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID, pathlib.PurePath)
 
 

@@ -18,9 +18,10 @@ from limelight import config as configuration
 from limelight import patch, semconv
 from limelight.call import Recorder
 from limelight.config import Config
-from limelight.content import Content, Redact
+from limelight.content import Content
 from limelight.guard import forget_warnings, quiet, warn_once
 from limelight.metrics import Metrics
+from limelight.redact import Redact
 from limelight.version import __version__
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ class Limelight:
         ids: IdGenerator | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.perf_counter_ns,
+        content_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """`init` with the edges given: where bodies go, ids and clocks (tests; see `limelight.testing`)."""
+        """`init` with the edges given: where bodies go, ids, clocks (`content_ns` limits how long a value may take)."""
         forget_warnings()
         self.shutdown()
         if config.disabled:
@@ -103,16 +105,17 @@ class Limelight:
                 "tracer_provider", "tracer_provider= cannot take a span processor: its spans are not sent from here"
             )
         tracer = provider.get_tracer(semconv.SCOPE_NAME, __version__)
-        content = Content(config.redact) if config.capture == "full" else None
+        # with no content at all, error messages are the one place that may quote it
+        content = Content(config.redact, is_redacted=config.capture != "full", clock_ns=content_ns)
         self._config, self._exporter = config, exporter
         recorder = Recorder(
             tracer,
-            content,
+            None if config.capture == "none" else content,
             config.request_stream_usage,
             wall_ns,
             monotonic_ns,
             metrics=metrics,
-            error_text=Content(config.redact),
+            error_text=content,
             triton_tensors=config.triton_tensors,
             http_hosts=config.http_hosts,
             propagate=config.propagate,

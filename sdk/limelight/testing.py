@@ -149,6 +149,7 @@ def recording(**settings: Any) -> Generator[Recorded]:
         ids=_ids(),
         wall_ns=ticks.__next__,
         monotonic_ns=ticks.__next__,
+        content_ns=lambda: 0,
     )
     try:
         yield recorded
