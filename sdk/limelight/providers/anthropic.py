@@ -19,13 +19,13 @@ from opentelemetry.trace import NoOpTracer
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, model_call, muted
-from limelight.content import field, items, word
+from limelight.content import field, items, number, word, words
 from limelight.guard import quiet
 from limelight.providers import anthropic_messages as messages
 from limelight.providers import stainless
 from limelight.providers.anthropic_answers import MessageEvents, read_message
 from limelight.providers.hosts import provider_of, server_of
-from limelight.providers.stainless import given, number, words
+from limelight.providers.stainless import given
 
 if TYPE_CHECKING:
     from limelight.patch import Patches

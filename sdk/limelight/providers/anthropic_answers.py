@@ -10,9 +10,8 @@ from typing import Any
 
 from limelight import semconv, wire
 from limelight.call import Call
-from limelight.content import field, items, word
+from limelight.content import count, field, items, word
 from limelight.providers import anthropic_messages as messages
-from limelight.providers.stainless import count
 
 _WORDS = (
     ("service_tier", semconv.ANTHROPIC_RESPONSE_SERVICE_TIER),

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call
-from limelight.content import field, items, word
+from limelight.content import count, field, items, number, word, words
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
 from limelight.providers import stainless, vllm_server
 from limelight.providers.hosts import Server, provider_of, server_of
 from limelight.providers.openai_streams import ChatChunks, ResponseEvents
-from limelight.providers.stainless import count, given, number, words
+from limelight.providers.stainless import given
 
 if TYPE_CHECKING:
     from limelight.patch import Patches

@@ -9,10 +9,9 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field, items, word
+from limelight.content import count, field, items, number, word
 from limelight.providers import openai_messages as messages
 from limelight.providers import vllm_server
-from limelight.providers.stainless import count, number
 
 _INPUT_DETAILS = (
     ("cache_write_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),

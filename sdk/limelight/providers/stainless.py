@@ -11,7 +11,6 @@ from typing import Any
 
 from limelight import wire
 from limelight.call import Call
-from limelight.content import items
 from limelight.providers.hosts import Server, server_of
 from limelight.stream import Chunks, Whole, follow, follow_async, follow_body
 
@@ -22,23 +21,6 @@ _EVENTS = "text/event-stream"
 def given(value: Any) -> Any:
     """The value, or None for the library's "not given" marks."""
     return None if type(value).__name__ in _NOT_GIVEN else value
-
-
-def number(value: Any) -> float | None:
-    """A number, or None."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def count(value: Any) -> int | None:
-    """A count, or None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def words(value: Any) -> list[str] | None:
-    """One word or several as a list; None where there is none."""
-    if isinstance(value, str):
-        return [value]
-    return [item for item in items(value) if isinstance(item, str)] or None
 
 
 def address(client: Any) -> tuple[str, int]:

@@ -11,8 +11,7 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field, word
-from limelight.providers.stainless import number
+from limelight.content import field, number, word
 
 _MAX_KNOWN = 256
 _known: dict[tuple[Any, Any, Any], None] = {}
