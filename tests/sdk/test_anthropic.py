@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 
 import pytest
 
@@ -303,22 +304,32 @@ def test_capture_none_keeps_counts_and_drops_content(peer: Peer) -> None:
     assert not [name for name in held if f"gen_ai.{name}" in seen]
 
 
-def test_the_clients_of_other_clouds(peer: Peer, spans: Recorded) -> None:
+def test_vertex(peer: Peer, spans: Recorded) -> None:
     pytest.importorskip("google.auth")
     peer.says(json_reply(MESSAGE))
-    vertex = anthropic.AnthropicVertex(region="r", project_id="p", access_token="t", base_url=peer.url, max_retries=0)
-    vertex.messages.create(**ASKED)
-    vertex.beta.messages.create(**ASKED)
+    client = anthropic.AnthropicVertex(region="r", project_id="p", access_token="t", base_url=peer.url, max_retries=0)
+    client.messages.create(**ASKED)
+    client.beta.messages.create(**ASKED)
     assert peer.asked[0].path == "/projects/p/locations/r/publishers/anthropic/models/claude-next:rawPredict"
+    assert len(spans.spans()) == 2
     for span in spans.spans():
         assert span.name == "chat claude-next"
         assert span.attributes["gen_ai.provider.name"] == "gcp.vertex_ai"
         _assert_usage(span.attributes)
-    assert len(spans.spans()) == 2
-    bedrock = anthropic.AnthropicBedrock(aws_region="r", base_url=peer.url)
-    from limelight.providers.anthropic import _provider
 
-    assert _provider(bedrock) == "aws.bedrock"
+
+@pytest.mark.skipif("api_key" not in signature(anthropic.AnthropicBedrock).parameters, reason="needs botocore to sign")
+def test_bedrock(peer: Peer, spans: Recorded) -> None:
+    peer.says(json_reply(MESSAGE))
+    client = anthropic.AnthropicBedrock(api_key="k", aws_region="r", base_url=peer.url, max_retries=0)
+    client.messages.create(**ASKED)
+    client.beta.messages.create(**ASKED)
+    assert peer.asked[0].path == "/model/claude-next/invoke"
+    assert len(spans.spans()) == 2
+    for span in spans.spans():
+        assert span.name == "chat claude-next"
+        assert span.attributes["gen_ai.provider.name"] == "aws.bedrock"
+        _assert_usage(span.attributes)
 
 
 def test_uninstrumenting_gives_the_library_its_own_back() -> None:
