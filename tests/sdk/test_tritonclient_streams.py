@@ -427,11 +427,11 @@ async def test_a_cancelled_reader_is_a_failed_call_unless_the_model_had_ended(
     reason: str, status: str, service: TritonPeer, spans: Recorded
 ) -> None:
     service.script = lambda request, _context: [piece(request, "x", reason=reason)]
-    hold = asyncio.Event()
+    hold, received = asyncio.Event(), asyncio.Event()
 
     async def read(client: Any) -> None:
         async for _ in client.stream_infer(_requests({"inputs": prompt("p")}, hold=hold)):
-            pass
+            received.set()
 
     async with grpc_aio.InferenceServerClient(service.address) as client:
         task = asyncio.create_task(read(client))
