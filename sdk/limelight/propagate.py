@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from limelight import call as calls
+from limelight import identity
 from limelight.call import HTTP
 from limelight.guard import quiet
 from limelight.providers.hosts import managed
@@ -21,6 +22,7 @@ from limelight.providers.hosts import managed
 Headers = MutableMapping[str, str]
 Find = Callable[[tuple[Any, ...], dict[str, Any]], "tuple[Headers, str] | None"]
 """(args, kwargs of a sending function) -> the headers of the request and its host; None where it has none."""
+Made = Callable[[Any], Iterable[Headers]]
 
 _TRACE = TraceContextTextMapPropagator()
 _ADDING, _REMOVING = quiet("adding trace headers"), quiet("removing trace headers")
@@ -38,11 +40,16 @@ def outgoing_headers(host: str) -> dict[str, str]:
         return {}
     headers: dict[str, str] = {}
     _TRACE.inject(headers)
+    if recorder.baggage:
+        headers.update(identity.baggage_headers())
     return headers
 
 
-def carrying(original: Callable[..., Any], find: Find) -> Callable[..., Any]:
-    """`original`, a function that sends a request, with the trace on the request where that carries none."""
+def carrying(original: Callable[..., Any], find: Find, made_by: Made = lambda _: ()) -> Callable[..., Any]:
+    """`original`, a function that sends a request, with the trace on the request where that carries none.
+
+    `made_by` gives the headers of further requests that a response was got by, or leads to: copies of the first's.
+    """
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)
@@ -56,7 +63,7 @@ def carrying(original: Callable[..., Any], find: Find) -> Callable[..., Any]:
                 return response
             finally:
                 with _REMOVING:
-                    _take_back(lent, response)
+                    _take_back(lent, made_by, response)
 
         return send_async
 
@@ -71,7 +78,7 @@ def carrying(original: Callable[..., Any], find: Find) -> Callable[..., Any]:
             return response
         finally:
             with _REMOVING:
-                _take_back(lent, response)
+                _take_back(lent, made_by, response)
 
     return send
 
@@ -89,18 +96,17 @@ def _lend(found: tuple[Headers, str] | None) -> tuple[Headers, dict[str, str]] |
     return headers, added
 
 
-def _take_back(lent: tuple[Headers, dict[str, str]] | None, response: Any) -> None:
-    """Remove what was added: from the request, and from those that a redirect made of it."""
+def _take_back(lent: tuple[Headers, dict[str, str]] | None, made_by: Made, response: Any) -> None:
     if lent is None:
         return
     headers, added = lent
-    for sent in (headers, *_redirected(response)):
+    for sent in (headers, *made_by(response)):
         for name, value in added.items():
             if sent.get(name) == value:
                 del sent[name]
 
 
-def _redirected(response: Any) -> Iterator[Headers]:
+def redirected(response: Any) -> Iterator[Headers]:
     """The headers of all requests that a response of httpx or requests knows, followed or yet to be sent."""
     for past in (response, *getattr(response, "history", ())):
         for name in ("request", "next_request", "_next"):

@@ -129,6 +129,15 @@ def test_no_request_of_a_redirect_keeps_it(peer: Peer, spans: Recorded) -> None:
     assert all("traceparent" in asked.headers for asked in peer.asked)
 
 
+async def test_a_redirect_of_aiohttp_keeps_its_history(peer: Peer, spans: Recorded) -> None:
+    peer.says(Reply(307, {"Location": "/v1/chat/completions"}), json_reply(COMPLETION))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{peer.url}/v1/chat/completions", json=CHAT) as response,
+    ):
+        assert [past.status for past in response.history] == [307]  # remembered when first asked for: never by us
+
+
 @by_way
 def test_other_requests_carry_nothing_by_default(way: Way, peer: Peer, spans: Recorded) -> None:
     peer.says(json_reply({}))

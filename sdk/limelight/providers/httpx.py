@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder
-from limelight.propagate import Headers, carrying
+from limelight.propagate import Headers, carrying, redirected
 from limelight.providers import http_shapes
 from limelight.stream import follow_body
 
@@ -62,4 +62,4 @@ def instrument(patches: Patches, module: ModuleType) -> None:
     """Wrap `send` of both clients."""
     operation = Operation("httpx", _start, _finish)
     for client in (module.Client, module.AsyncClient):
-        patches.replace(client, "send", lambda original: wrap(carrying(original, _headers), operation))
+        patches.replace(client, "send", lambda original: wrap(carrying(original, _headers, redirected), operation))

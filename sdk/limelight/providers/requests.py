@@ -16,7 +16,7 @@ from limelight.around import Operation, wrap
 from limelight.body import Body, attend, body_of, steps
 from limelight.call import Call, Recorder
 from limelight.guard import quiet
-from limelight.propagate import Headers, carrying
+from limelight.propagate import Headers, carrying, redirected
 from limelight.providers import http_shapes
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def instrument(patches: Patches, module: ModuleType) -> None:
     from urllib3.response import HTTPResponse
 
     operation = Operation("requests", _start, _finish)
-    patches.replace(module.Session, "send", lambda original: wrap(carrying(original, _headers), operation))
+    patches.replace(module.Session, "send", lambda original: wrap(carrying(original, _headers, redirected), operation))
     patches.replace(module.Response, "iter_content", _iter_content)
     patches.replace(module.Response, "close", _close)
     patches.replace(HTTPResponse, "read", _read)
