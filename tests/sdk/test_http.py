@@ -17,7 +17,7 @@ openai = pytest.importorskip("openai")
 ollama = pytest.importorskip("ollama")
 anthropic = pytest.importorskip("anthropic")
 
-from sdk import test_anthropic, test_ollama, test_openai  # noqa: E402
+from sdk import test_anthropic, test_anthropic_streams, test_ollama, test_openai  # noqa: E402
 from sdk.http_clients import WHOLE, Way  # noqa: E402
 
 by_whole = pytest.mark.parametrize("way", WHOLE, ids=lambda way: way.name)
@@ -117,6 +117,27 @@ def test_a_stream_of_openai(way: Way, peer: Peer, spans: Recorded) -> None:
     _compare(ours, theirs)
     assert ours.attributes["gen_ai.usage.input_tokens"] == 20
     assert ("gen_ai.response.time_to_first_chunk" in ours.attributes) is not way.is_whole
+
+
+@by_whole
+def test_streams_of_responses_and_messages(way: Way, peer: Peer, spans: Recorded) -> None:
+    completed = {"type": "response.completed", "sequence_number": 3, "response": test_openai.RESPONSE}
+    response = {"model": "gpt-5", "input": "hi", "stream": True}
+    message = {"model": "claude-next", "max_tokens": 9, "messages": test_anthropic.MESSAGES, "stream": True}
+    replies = [
+        sse_reply(test_openai._events(completed), named=True),
+        sse_reply(test_anthropic_streams.EVENTS, named=True, done=False),
+    ]
+    peer.says(replies[0], replies[0], replies[1], replies[1])
+    list(_openai(peer).responses.create(**response))
+    assert way.post(f"{peer.url}/v1/responses", response) == b"".join(replies[0].pieces)
+    list(anthropic.Anthropic(api_key="k", base_url=peer.url, max_retries=0).messages.create(**message))
+    assert way.post(f"{peer.url}/v1/messages", message) == b"".join(replies[1].pieces)
+    seen = spans.spans()
+    assert len(seen) == 4
+    for theirs, ours in zip(seen[::2], seen[1::2], strict=True):
+        _compare(ours, theirs)
+        assert ours.attributes["gen_ai.usage.output_tokens"] in {7, 45}
 
 
 @by_whole
