@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import limelight
-from backends.vllm.needs import QUIET, require
+from backends.vllm.needs import QUIET, functions, require
 from limelight.testing import Recorded, recording
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
@@ -448,7 +448,7 @@ def test_a_fault_of_ours_never_reaches_the_user(tiny: Tiny, pipe: Any, monkeypat
     options = {"max_new_tokens": 3, "do_sample": False}
     expected = pipe(PROMPTS, **options), tiny.model.generate(**tiny.inputs(PROMPTS[0]), **options).tolist()
     for module in (transformers, transformers_run, transformers_texts, transformers_tokens):
-        for owner, name in _functions(module):
+        for owner, name in functions(module):
             with recording(), monkeypatch.context() as patched:
                 patched.setattr(owner, name, _broken)
                 streamer = _streamer(tiny)
@@ -463,17 +463,3 @@ def test_a_fault_of_ours_never_reaches_the_user(tiny: Tiny, pipe: Any, monkeypat
 
 def _broken(*_: Any, **__: Any) -> Any:
     raise ZeroDivisionError("injected")
-
-
-def _functions(module: Any) -> list[tuple[Any, str]]:
-    import inspect
-
-    found: list[tuple[Any, str]] = []
-    for name, value in vars(module).items():
-        if getattr(value, "__module__", None) != module.__name__:
-            continue
-        if inspect.isfunction(value) and name != "instrument" and not name.startswith("_wrap"):
-            found.append((module, name))
-        elif inspect.isclass(value):
-            found += [(value, method) for method, body in vars(value).items() if inspect.isfunction(body)]
-    return found

@@ -17,7 +17,7 @@ from limelight.content import field, items, word
 from limelight.guard import quiet
 from limelight.providers.batches import inside, start_batch
 from limelight.providers.openai_messages import of_chat
-from limelight.providers.vllm_outputs import Completions, Pooled, lifetime_ns
+from limelight.providers.vllm_outputs import Completions, Pooled
 from limelight.stream import relay_async
 
 if TYPE_CHECKING:
@@ -144,17 +144,16 @@ class _Requests:
                 self._read_one(call, index, output)
 
     def _read_one(self, batch: Call, index: int, output: Any) -> None:
-        started_ns, ended_ns = batch.start_ns, self._ended_ns.get(output.request_id) or self._recorder.wall_ns()
-        lived = lifetime_ns(field(output, "metrics"))
-        if lived is not None:
-            started_ns, ended_ns = lived
-        request = self._start(index, started_ns)
+        ended_ns = self._ended_ns.get(output.request_id) or self._recorder.wall_ns()
+        arrived_ns = int((_number(field(field(output, "metrics"), "arrival_time")) or 0) * 1e9)
+        is_plausible = batch.start_ns <= arrived_ns <= ended_ns  # the engine's wall clock, not the recorder's
+        request = self._start(index, arrived_ns if is_plausible else batch.start_ns)
         try:
             if index < len(self._prompts):
                 _set_prompt(request, self._operation, self._prompts[index])
             self._answer(request, output)
         finally:
-            request.stop(end_ns=max(started_ns, ended_ns))
+            request.stop(end_ns=ended_ns)
 
     def _answer(self, call: Call, output: Any) -> None:
         is_text = self._operation == "text_completion"

@@ -29,15 +29,6 @@ def _read_stats(call: Call, stats: Any) -> None:
     call.set(semconv.LATENCY_TIME_TO_FIRST_TOKEN, field(stats, "first_token_latency") or None)
 
 
-def lifetime_ns(stats: Any) -> tuple[int, int] | None:
-    """(arrival, last token) in wall time: the engine tells the arrival, how long the first token took, and the rest."""
-    arrived_s, first_s = field(stats, "arrival_time"), field(stats, "first_token_latency")
-    began_s, ended_s = field(stats, "first_token_ts"), field(stats, "last_token_ts")
-    if not (arrived_s and first_s and began_s and ended_s):
-        return None
-    return int(arrived_s * 1e9), int((arrived_s + first_s + ended_s - began_s) * 1e9)
-
-
 def _read_input(call: Call, output: Any, *, is_single: bool) -> None:
     """Id and input counts of a request; the cache is told of one sequence, so it is unknown where there are more."""
     call.set(semconv.REQUEST_ID, word(field(output, "request_id")))

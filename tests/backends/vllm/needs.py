@@ -7,8 +7,10 @@ Elsewhere they are skipped; where LIMELIGHT_REQUIRE_VLLM=1, that is a failure.
 
 from __future__ import annotations
 
+import inspect
 import os
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -33,3 +35,16 @@ def require(*modules: str) -> None:
         if os.environ.get("LIMELIGHT_REQUIRE_VLLM") == "1":
             pytest.fail(message)
         pytest.skip(message)
+
+
+def functions(module: Any) -> list[tuple[Any, str]]:
+    """The functions and methods of one of our modules, to break one after the other."""
+    found: list[tuple[Any, str]] = []
+    for name, value in vars(module).items():
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isclass(value):
+            found += [(value, method) for method, body in vars(value).items() if inspect.isfunction(body)]
+        elif inspect.isfunction(value) and name != "instrument" and not name.startswith(("_wrap", "_observe")):
+            found.append((module, name))  # what runs when a library is patched is broken by tests of patching
+    return found
