@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -114,19 +114,40 @@ class Peer:
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
-                self.send_header("Transfer-Encoding", "chunked")
+                chunked = "Content-Length" not in reply.headers
+                if chunked:
+                    self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
-                for piece in reply.pieces:
-                    if piece:
-                        self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+                for piece in filter(None, reply.pieces):
+                    self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if chunked else piece)
                 if reply.hang is not None:
                     reply.hang.wait(20)
                 if reply.cut:
                     self.close_connection = True
-                    return
-                self.wfile.write(b"0\r\n\r\n")
+                elif chunked:
+                    self.wfile.write(b"0\r\n\r\n")
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class names it
                 return None
 
         return Handler
+
+
+def sent_spans(peer: Peer) -> Iterator[Any]:
+    """The OTLP spans a peer was sent."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    for asked in peer.asked:
+        if asked.path == "/v1/traces":
+            for resource in ExportTraceServiceRequest.FromString(asked.body).resource_spans:
+                for scope in resource.scope_spans:
+                    yield from scope.spans
+
+
+def span_attributes(peer: Peer) -> dict[str, dict[str, Any]]:
+    """Name of each span a peer was sent -> its attributes, and its parent's id as `parent`."""
+    from limelight.testing import attributes_of
+
+    return {
+        span.name: {**attributes_of(span.attributes), "parent": span.parent_span_id.hex()} for span in sent_spans(peer)
+    }

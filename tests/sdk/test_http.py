@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from opentelemetry import context as otel_context
 
 from limelight.testing import Recorded, RecordedSpan, recording
 from sdk.server import Peer, Reply, json_reply, ndjson_reply, sse_reply
@@ -310,6 +311,23 @@ def test_a_library_that_is_not_wanted_is_silent(way: Way, peer: Peer) -> None:
     with recording(providers=["openai"]) as spans:
         way.post(f"{peer.url}/v1/chat/completions", CHAT)
         assert spans.spans() == []
+
+
+@pytest.mark.parametrize("key", ["suppress_instrumentation", "suppress_http_instrumentation"])
+@by_whole
+def test_a_request_that_somebody_above_observes_is_left_alone(way: Way, key: str, peer: Peer, spans: Recorded) -> None:
+    peer.says(json_reply(test_openai.COMPLETION))
+    known = {
+        "suppress_instrumentation": otel_context._SUPPRESS_INSTRUMENTATION_KEY,
+        "suppress_http_instrumentation": otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY,
+    }
+    token = otel_context.attach(otel_context.set_value(known[key], True))
+    try:
+        way.post(f"{peer.url}/v1/chat/completions", CHAT)
+    finally:
+        otel_context.detach(token)
+    assert spans.spans() == []
+    assert "traceparent" not in peer.asked[0].headers
 
 
 @by_whole

@@ -59,6 +59,19 @@ def _compressed(reply: Reply) -> Reply:
     return Reply(reply.status, {**reply.headers, "Content-Encoding": "gzip"}, pieces)
 
 
+def _sized(reply: Reply) -> Reply:
+    """Not chunked: its length is told, and its pieces are the network's."""
+    length = sum(map(len, reply.pieces))
+    return Reply(reply.status, {**reply.headers, "Content-Length": str(length)}, reply.pieces)
+
+
+PREPARED = pytest.mark.parametrize(
+    "prepare",
+    [lambda reply: reply, _compressed, _sized, lambda reply: _sized(_compressed(reply))],
+    ids=["plain", "gzip", "sized", "sized gzip"],
+)
+
+
 def _assert_read(spans: Recorded, way: Way, *, text: str, streams: bool) -> None:
     span = spans.only()
     seen = span.attributes
@@ -70,7 +83,7 @@ def _assert_read(spans: Recorded, way: Way, *, text: str, streams: bool) -> None
     assert span.status == "unset"
 
 
-@pytest.mark.parametrize("prepare", [lambda reply: reply, _compressed], ids=["plain", "gzip"])
+@PREPARED
 @by_way
 def test_a_stream_is_read(way: Way, prepare: Callable[[Reply], Reply], peer: Peer, spans: Recorded) -> None:
     reply = prepare(STREAM)
@@ -82,7 +95,7 @@ def test_a_stream_is_read(way: Way, prepare: Callable[[Reply], Reply], peer: Pee
     _assert_read(spans, way, text="Grüß dich \u2028 ok", streams=True)
 
 
-@pytest.mark.parametrize("prepare", [lambda reply: reply, _compressed], ids=["plain", "gzip"])
+@PREPARED
 @by_way
 def test_a_whole_answer_is_read(way: Way, prepare: Callable[[Reply], Reply], peer: Peer, spans: Recorded) -> None:
     reply = prepare(PLAIN)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from opentelemetry import context as otel_context
+
 from limelight import call as calls
 from limelight import patch, semconv, wire
 from limelight.call import Call, Recorder, model_call
@@ -69,6 +71,8 @@ def start(library: str, sent: Sent) -> Call | None:
         return None
     recorder = calls.active(library)
     if recorder is None or not patch.is_wanted(library) or not _listed(recorder, sent):
+        return None
+    if otel_context.get_value(otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001  somebody above observes this request
         return None
     if "/v2/models/" in sent.path:
         return _start_triton(recorder, sent)
