@@ -50,6 +50,14 @@ def carrying(original: Callable[..., Any], find: Find, made_by: Made = lambda _:
 
     `made_by` gives the headers of further requests that a response was got by, or leads to: copies of the first's.
     """
+
+    def take_back(lent: tuple[Headers, dict[str, str]], response: Any) -> None:  # stands on nothing else here
+        headers, added = lent
+        for sent in (headers, *made_by(response)):
+            for name, value in added.items():
+                if sent.get(name) == value:
+                    del sent[name]
+
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)
@@ -63,7 +71,8 @@ def carrying(original: Callable[..., Any], find: Find, made_by: Made = lambda _:
                 return response
             finally:
                 with _REMOVING:
-                    _take_back(lent, made_by, response)
+                    if lent is not None:
+                        take_back(lent, response)
 
         return send_async
 
@@ -78,7 +87,8 @@ def carrying(original: Callable[..., Any], find: Find, made_by: Made = lambda _:
             return response
         finally:
             with _REMOVING:
-                _take_back(lent, made_by, response)
+                if lent is not None:
+                    take_back(lent, response)
 
     return send
 
@@ -94,16 +104,6 @@ def _lend(found: tuple[Headers, str] | None) -> tuple[Headers, dict[str, str]] |
     added = {name: value for name, value in wanted.items() if name not in headers}
     headers.update(added)
     return headers, added
-
-
-def _take_back(lent: tuple[Headers, dict[str, str]] | None, made_by: Made, response: Any) -> None:
-    if lent is None:
-        return
-    headers, added = lent
-    for sent in (headers, *made_by(response)):
-        for name, value in added.items():
-            if sent.get(name) == value:
-                del sent[name]
 
 
 def redirected(response: Any) -> Iterator[Headers]:
