@@ -8,7 +8,7 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call, Recorder
-from limelight.content import field, word
+from limelight.content import field, number, word
 from limelight.guard import quiet
 from limelight.providers.transformers_tokens import Counted, count, shape
 
@@ -31,10 +31,6 @@ def described(model: Any) -> tuple[str | None, dict[str, Any]]:
         semconv.LIMELIGHT_DEVICE: f"{kind}:{index}" if kind and isinstance(index, int) else kind,
         semconv.LIMELIGHT_DTYPE: str(dtype).removeprefix("torch.") if type(dtype).__module__ == "torch" else None,
     }
-
-
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 class Run:
@@ -74,14 +70,14 @@ class Run:
     def attributes(self) -> dict[str, Any]:
         """What was asked; sampling parameters only where the run samples: greedy search ignores them."""
         samples = self.setting("do_sample") is True
-        beams, choices = _number(self.setting("num_beams")), _number(self.setting("num_return_sequences"))
-        top_k = _number(self.setting("top_k")) if samples else None
+        beams, choices = number(self.setting("num_beams")), number(self.setting("num_return_sequences"))
+        top_k = number(self.setting("top_k")) if samples else None
         rows = self._rows()
         return {
             **self._description,
-            semconv.REQUEST_MAX_TOKENS: _number(self.setting("max_new_tokens")),
-            semconv.REQUEST_TEMPERATURE: _number(self.setting("temperature")) if samples else None,
-            semconv.REQUEST_TOP_P: _number(self.setting("top_p")) if samples else None,
+            semconv.REQUEST_MAX_TOKENS: number(self.setting("max_new_tokens")),
+            semconv.REQUEST_TEMPERATURE: number(self.setting("temperature")) if samples else None,
+            semconv.REQUEST_TOP_P: number(self.setting("top_p")) if samples else None,
             semconv.REQUEST_TOP_K: top_k or None,
             semconv.LIMELIGHT_NUM_BEAMS: None if beams == 1 else beams,
             semconv.REQUEST_CHOICE_COUNT: None if choices == 1 else choices,

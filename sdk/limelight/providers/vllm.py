@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, model_call
-from limelight.content import field, items, word
+from limelight.content import field, items, number, word, words
 from limelight.guard import quiet
 from limelight.providers.batches import inside, start_batch
 from limelight.providers.openai_messages import of_chat
@@ -37,23 +37,18 @@ def _model(engine: Any) -> str | None:
     return word(field(config, "served_model_name")) or word(field(config, "model"))
 
 
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
 def _sampling(params: Any, lora: Any) -> dict[str, Any]:
     """Attributes of `SamplingParams`; what is switched off (0, or -1 for `top_k`) is left out."""
-    top_k, choices = _number(field(params, "top_k")), _number(field(params, "n"))
-    stop = field(params, "stop")
+    top_k, choices = number(field(params, "top_k")), number(field(params, "n"))
     return {
-        semconv.REQUEST_MAX_TOKENS: _number(field(params, "max_tokens")),
-        semconv.REQUEST_TEMPERATURE: _number(field(params, "temperature")),
-        semconv.REQUEST_TOP_P: _number(field(params, "top_p")),
+        semconv.REQUEST_MAX_TOKENS: number(field(params, "max_tokens")),
+        semconv.REQUEST_TEMPERATURE: number(field(params, "temperature")),
+        semconv.REQUEST_TOP_P: number(field(params, "top_p")),
         semconv.REQUEST_TOP_K: top_k if top_k is not None and top_k > 0 else None,
-        semconv.REQUEST_SEED: _number(field(params, "seed")),
-        semconv.REQUEST_FREQUENCY_PENALTY: _number(field(params, "frequency_penalty")) or None,
-        semconv.REQUEST_PRESENCE_PENALTY: _number(field(params, "presence_penalty")) or None,
-        semconv.REQUEST_STOP_SEQUENCES: [stop] if isinstance(stop, str) else [*filter(None, map(word, items(stop)))],
+        semconv.REQUEST_SEED: number(field(params, "seed")),
+        semconv.REQUEST_FREQUENCY_PENALTY: number(field(params, "frequency_penalty")) or None,
+        semconv.REQUEST_PRESENCE_PENALTY: number(field(params, "presence_penalty")) or None,
+        semconv.REQUEST_STOP_SEQUENCES: words(field(params, "stop")),
         semconv.REQUEST_CHOICE_COUNT: None if choices == 1 else choices,
         semconv.LIMELIGHT_LORA_NAME: word(field(lora, "lora_name")),
     }
@@ -62,8 +57,7 @@ def _sampling(params: Any, lora: Any) -> dict[str, Any]:
 def _request(
     recorder: Recorder, operation: str, model: str | None, params: Any, lora: Any, start_ns: int | None = None
 ) -> Call:
-    sampling = {name: value for name, value in _sampling(params, lora).items() if value != []}
-    attributes = {semconv.PROVIDER_NAME: "vllm", **sampling}
+    attributes = {semconv.PROVIDER_NAME: "vllm", **_sampling(params, lora)}
     return model_call(recorder, operation, model, attributes, remote=False, start_ns=start_ns)
 
 
@@ -145,7 +139,7 @@ class _Requests:
 
     def _read_one(self, batch: Call, index: int, output: Any) -> None:
         ended_ns = self._ended_ns.get(output.request_id) or self._recorder.wall_ns()
-        arrived_ns = int((_number(field(field(output, "metrics"), "arrival_time")) or 0) * 1e9)
+        arrived_ns = int((number(field(field(output, "metrics"), "arrival_time")) or 0) * 1e9)
         is_plausible = batch.start_ns <= arrived_ns <= ended_ns  # the engine's wall clock, not the recorder's
         request = self._start(index, arrived_ns if is_plausible else batch.start_ns)
         try:
