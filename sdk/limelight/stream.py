@@ -163,6 +163,10 @@ def conceal_usage(stream: Any) -> None:
         stream._iterator = (chunk for chunk in inner if chunk.choices or chunk.usage is None)  # noqa: SLF001
 
 
+_ENTERING, _LEAVING = quiet("entering a stream"), quiet("leaving a stream")
+_READING, _ENDING = quiet("reading a chunk"), quiet("ending a stream")
+
+
 def relay(inner: Iterator[Any], call: Call, chunks: Chunks) -> Generator[Any, Any, Any]:
     """A generator that yields what `inner` yields and watches it.
 
@@ -178,31 +182,31 @@ def _relay(inner: Iterator[Any], watch: Watch, call: Call) -> Generator[Any, Any
     first = True
     try:
         while True:
-            with quiet("entering a stream"):
-                if first:
+            if first:
+                with _ENTERING:
                     call.enter(HTTP)
             try:
                 chunk = next(inner)
             except StopIteration:
                 break
             finally:
-                with quiet("leaving a stream"):
-                    if first:
+                if first:
+                    first = False
+                    with _LEAVING:
                         call.leave()
-                first = False
-            with quiet("reading a chunk"):
+            with _READING:
                 watch.chunk(chunk)
             yield chunk
     except GeneratorExit:
-        with quiet("ending a stream"):
+        with _ENDING:
             watch.end()
         raise
     except BaseException as error:
-        with quiet("ending a stream"):
+        with _ENDING:
             watch.fail(error)
         raise
     else:
-        with quiet("ending a stream"):
+        with _ENDING:
             watch.end()
     finally:
         close = getattr(inner, "close", None)
@@ -222,31 +226,31 @@ async def _relay_async(inner: AsyncIterator[Any], watch: Watch, call: Call) -> A
     first = True
     try:
         while True:
-            with quiet("entering a stream"):
-                if first:
+            if first:
+                with _ENTERING:
                     call.enter(HTTP)
             try:
                 chunk = await inner.__anext__()
             except StopAsyncIteration:
                 break
             finally:
-                with quiet("leaving a stream"):
-                    if first:
+                if first:
+                    first = False
+                    with _LEAVING:
                         call.leave()
-                first = False
-            with quiet("reading a chunk"):
+            with _READING:
                 watch.chunk(chunk)
             yield chunk
     except GeneratorExit:
-        with quiet("ending a stream"):
+        with _ENDING:
             watch.end()
         raise
     except BaseException as error:
-        with quiet("ending a stream"):
+        with _ENDING:
             watch.fail(error)
         raise
     else:
-        with quiet("ending a stream"):
+        with _ENDING:
             watch.end()
     finally:
         close = getattr(inner, "aclose", None)
