@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry import context as otel_context
 
+from limelight import patch
 from limelight.testing import Recorded, RecordedSpan, recording
 from sdk.server import Peer, Reply, json_reply, ndjson_reply, sse_reply
 
@@ -352,3 +353,37 @@ def test_a_stream_under_another_type_is_known(way: Way, peer: Peer, spans: Recor
     peer.says(Reply(200, {"Content-Type": "text/plain"}, reply.pieces))
     way.post(f"{peer.url}/v1/chat/completions", {**CHAT, "stream": True})
     assert spans.only().attributes["gen_ai.response.finish_reasons"] == ["stop"]
+
+
+def test_what_is_patched_is_given_back() -> None:
+    import aiohttp
+    import httpx
+    import requests
+    from urllib3.response import HTTPResponse
+
+    owners = [
+        httpx.Client,
+        httpx.AsyncClient,
+        requests.Session,
+        requests.Response,
+        HTTPResponse,
+        aiohttp.ClientSession,
+        aiohttp.ClientRequest,
+        aiohttp.ClientResponse,
+        aiohttp.StreamReader,
+    ]
+    before = [dict(vars(owner)) for owner in owners]
+    with recording(providers=["openai"]):
+        assert [vars(owner) == was for owner, was in zip(owners, before, strict=True)] == [False] * len(owners)
+    assert [dict(vars(owner)) for owner in owners] == before
+
+
+def test_each_of_two_packages_counts_for_its_own_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx2 = pytest.importorskip("httpx2")
+    import httpx
+
+    versions = {"httpx": "0.22.9", "httpx2": "2.0"}
+    monkeypatch.setattr(patch.importlib.metadata, "version", lambda name: versions.get(name, "9.9"))
+    before = httpx.Client.send, httpx2.Client.send
+    with recording():
+        assert (httpx.Client.send is before[0], httpx2.Client.send is before[1]) == (True, False)
