@@ -42,6 +42,18 @@ PROVIDERS: dict[str, Library] = {
     "anthropic": Library(("anthropic",), (0, 40), ("anthropic",)),
     "cohere": Library(("cohere",), (5, 0), ("cohere",)),
     "google_genai": Library(("google-genai",), (1, 0), ("google.genai.models",)),
+    "litellm": Library(
+        ("litellm",),
+        (1, 60),
+        (
+            "litellm",
+            "litellm.utils",
+            "litellm.litellm_core_utils.streaming_handler",
+            "litellm.litellm_core_utils.fallback_utils",
+            "litellm.responses.streaming_iterator",
+            "litellm.responses.litellm_completion_transformation.streaming_iterator",
+        ),
+    ),
     "mistralai": Library(
         ("mistralai",),
         (1, 0),
@@ -53,6 +65,7 @@ PROVIDERS: dict[str, Library] = {
     "ollama": Library(("ollama",), (0, 4), ("ollama",)),
     "openai": Library(("openai",), (1, 60), ("openai",)),
     "requests": Library(("requests",), (2, 25), ("requests",)),
+    "threads": Library((), (0, 0), ("threading", "concurrent.futures.thread")),
     "tritonclient": Library(
         ("tritonclient",),
         (2, 40),

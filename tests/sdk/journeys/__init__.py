@@ -12,11 +12,13 @@ import asyncio
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+import pytest
 
 from sdk.server import Peer
 
@@ -92,9 +94,10 @@ def libraries() -> list[ModuleType]:
     """The modules here whose library is installed."""
     found: list[ModuleType] = []
     for module in pkgutil.iter_modules(__path__):
-        library = importlib.import_module(f"{__name__}.{module.name}") if _installed(module.name) else None
-        if library is not None:
-            found.append(library)
+        if _installed(module.name):
+            # one that borrows the recorded answers of a library that is missing is left out
+            with suppress(pytest.skip.Exception):
+                found.append(importlib.import_module(f"{__name__}.{module.name}"))
     return found
 
 
