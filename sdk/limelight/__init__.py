@@ -9,6 +9,7 @@ neither the OpenTelemetry SDK nor a model library.
 
 from __future__ import annotations
 
+from limelight.carry import carry
 from limelight.identity import context
 from limelight.instance import Limelight
 from limelight.spans import observe, span
@@ -24,6 +25,7 @@ uninstrument = _DEFAULT.uninstrument
 
 __all__ = [
     "__version__",
+    "carry",
     "context",
     "flush",
     "init",

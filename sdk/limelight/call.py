@@ -42,6 +42,8 @@ class Recorder:
     """The setting of that name: what else Triton models name their tensors."""
     http_hosts: tuple[str, ...] | None = None
     """The setting of that name: whose plain HTTP calls are traced; None: any host's."""
+    baggage: bool = False
+    """The setting of that name: whether session, user, tags and prompt travel with the trace."""
     propagate: str = "auto"
     """The setting of that name: which outgoing requests carry the trace."""
 

@@ -157,6 +157,12 @@ class Config:
         "Hosts whose plain HTTP calls are traced where they look like a model API; default: any; `none`: no host.",
         "LIMELIGHT_HTTP_HOSTS",
     )
+    baggage: bool = _setting(
+        False,
+        _flag,
+        "Send session, user, tags and prompt as W3C baggage with the trace, and take them from requests served.",
+        "LIMELIGHT_BAGGAGE",
+    )
     propagate: str = _setting(
         "auto",
         _propagate,

@@ -195,9 +195,10 @@ class Exporter:
         return closing or flushing or len(self._queue) >= self._batch_items
 
     def _run(self) -> None:
-        # our own requests are nobody's telemetry
-        muted = otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        muted = otel_context.set_value(otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, muted)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        # our own requests are nobody's telemetry, and below nobody's span
+        muted = otel_context.Context()
+        for key in (otel_context._SUPPRESS_INSTRUMENTATION_KEY, otel_context._SUPPRESS_HTTP_INSTRUMENTATION_KEY):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+            muted = otel_context.set_value(key, True, muted)
         otel_context.attach(muted)
         while True:
             with quiet("ending abandoned streams"):

@@ -55,6 +55,7 @@ class Limelight:
         triton_tensors: Mapping[str, str | Sequence[str]] | None = None,
         http_hosts: Sequence[str] | str | None = None,
         propagate: str | None = None,
+        baggage: bool | None = None,
         flush_timeout_s: float | None = None,
         queue_max_spans: int | None = None,
         queue_max_bytes: int | None = None,
@@ -99,7 +100,7 @@ class Limelight:
         provider: Any = config.tracer_provider or _private_provider(config, resource, ids)
         if hasattr(provider, "add_span_processor"):
             keep_errors = config.tracer_provider is None and config.sample_rate < 1
-            provider.add_span_processor(processor.Processor(exporter, keep_errors=keep_errors))
+            provider.add_span_processor(processor.Processor(exporter, keep_errors=keep_errors, baggage=config.baggage))
         else:
             warn_once(
                 "tracer_provider", "tracer_provider= cannot take a span processor: its spans are not sent from here"
@@ -119,6 +120,7 @@ class Limelight:
             triton_tensors=config.triton_tensors,
             http_hosts=config.http_hosts,
             propagate=config.propagate,
+            baggage=config.baggage,
         )
         calls.install(recorder)
         patch.instrument(config.providers)

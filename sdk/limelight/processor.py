@@ -17,8 +17,9 @@ from limelight.sampling import Held
 class Processor(SpanProcessor):
     """Gives every span of its provider the current context's attributes and queues it when it ends."""
 
-    def __init__(self, exporter: Exporter, *, keep_errors: bool = False) -> None:
+    def __init__(self, exporter: Exporter, *, keep_errors: bool = False, baggage: bool = False) -> None:
         self._exporter = exporter
+        self._with_baggage = baggage
         self._held: Held | None = None
         """The spans of traces that are not sampled, where errors among them are wanted."""
         if keep_errors:
@@ -27,11 +28,10 @@ class Processor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """Set session, user, tags and the like; model calls also get the conversation id."""
-        del parent_context
         with quiet("setting context attributes"):
             if not self._exporter.is_running:
                 self._exporter.start()
-            attributes = identity.attributes()
+            attributes = identity.attributes(parent_context, with_baggage=self._with_baggage)
             if attributes:
                 session = attributes.get(semconv.SESSION_ID)
                 if session is not None and semconv.OPERATION_NAME in (span.attributes or {}):

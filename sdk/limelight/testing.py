@@ -70,7 +70,7 @@ class Recorded:
         found: list[RecordedSpan] = []
         for body in self._sent("/v1/traces"):
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                self.resource = _attributes(resource.resource.attributes)
+                self.resource = attributes_of(resource.resource.attributes)
                 found += [_recorded(span) for scope in resource.scope_spans for span in scope.spans]
         return sorted(found, key=lambda span: span.end_ns)
 
@@ -194,13 +194,13 @@ def _recorded(span: Any) -> RecordedSpan:
         end_ns=span.end_time_unix_nano,
         status=("unset", "ok", "error")[span.status.code],
         status_message=span.status.message,
-        attributes=_attributes(span.attributes),
-        events=[(event.name, _attributes(event.attributes)) for event in span.events],
+        attributes=attributes_of(span.attributes),
+        events=[(event.name, attributes_of(event.attributes)) for event in span.events],
     )
 
 
 def _point(metric: Any, point: Any) -> RecordedPoint:
-    attributes = _attributes(point.attributes)
+    attributes = attributes_of(point.attributes)
     if metric.WhichOneof("data") == "sum":
         return RecordedPoint(metric.name, metric.unit, attributes, point.as_int, 0, {})
     bounds = [*point.explicit_bounds, float("inf")]
@@ -209,13 +209,14 @@ def _point(metric: Any, point: Any) -> RecordedPoint:
 
 
 def _judgement(record: Any) -> dict[str, Any]:
-    attributes = _attributes(record.attributes)
+    attributes = attributes_of(record.attributes)
     older = attributes.pop("event.name", "")  # where the installed protocol has no event names
     ids = {"trace_id": record.trace_id.hex(), "span_id": record.span_id.hex()}
     return {**attributes, "event": getattr(record, "event_name", older), **ids}
 
 
-def _attributes(pairs: Any) -> dict[str, Any]:
+def attributes_of(pairs: Any) -> dict[str, Any]:
+    """OTLP attributes as a dict."""
     return {pair.key: _value(pair.value) for pair in pairs}
 
 
