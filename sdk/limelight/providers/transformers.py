@@ -97,7 +97,9 @@ _running: dict[int, _Prompts] = {}
 def _prompts_here() -> _Prompts | None:
     if not _running:
         return None
-    return _running.get(trace.get_current_span().get_span_context().span_id)
+    span = trace.get_current_span()
+    prompts = _running.get(span.get_span_context().span_id)
+    return prompts if prompts is not None and prompts.is_of(span) else None
 
 
 class _Prompts:
@@ -114,6 +116,10 @@ class _Prompts:
     def __call__(self, call: Call) -> None:
         """The call is over."""
         _running.pop(call.span.get_span_context().span_id, None)
+
+    def is_of(self, span: Any) -> bool:
+        """Whether this is the call that a span stands for; ids alone may come again after a new `init`."""
+        return self._call is not None and self._call.span is span
 
     def start(self) -> Call:
         """The span of the one prompt, or of the batch."""
