@@ -20,16 +20,20 @@ _DEFAULT = Limelight()
 init = _DEFAULT.init
 score = _DEFAULT.score
 flush = _DEFAULT.flush
+aflush = _DEFAULT.aflush
+on_sigterm = _DEFAULT.on_sigterm
 shutdown = _DEFAULT.shutdown
 uninstrument = _DEFAULT.uninstrument
 
 __all__ = [
     "__version__",
+    "aflush",
     "carry",
     "context",
     "flush",
     "init",
     "observe",
+    "on_sigterm",
     "score",
     "shutdown",
     "span",

@@ -51,7 +51,7 @@ class Recorder:
 _current: Recorder | None = None
 _open: dict[int, Call] = {}
 _abandoned: deque[Call] = deque()
-_reaping = threading.Lock()
+_reaping = threading.RLock()  # a signal handler may flush while this thread reaps
 
 
 def install(recorder: Recorder | None) -> None:
@@ -347,4 +347,4 @@ def forget_all() -> None:
     global _reaping
     _open.clear()
     _abandoned.clear()
-    _reaping = threading.Lock()
+    _reaping = threading.RLock()

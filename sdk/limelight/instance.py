@@ -15,7 +15,7 @@ from opentelemetry.trace import TracerProvider
 
 from limelight import call as calls
 from limelight import config as configuration
-from limelight import patch, semconv
+from limelight import lifecycle, patch, semconv
 from limelight.call import Recorder
 from limelight.config import Config
 from limelight.content import Content
@@ -124,7 +124,7 @@ class Limelight:
         )
         calls.install(recorder)
         patch.instrument(config.providers)
-        atexit.register(self.shutdown)
+        lifecycle.at_exit(self.shutdown, self)
 
     def score(
         self,
@@ -160,7 +160,7 @@ class Limelight:
     def flush(self, timeout: float | None = None) -> bool:
         """Send everything ended so far; True if all of it arrived within `timeout` seconds (default: the setting).
 
-        Blocks the caller for at most that long; from asynchronous code use `await asyncio.to_thread(limelight.flush)`.
+        Blocks the caller for at most that long; in asynchronous code use `await limelight.aflush()`.
         """
         with quiet("flushing"):
             exporter, config = self._exporter, self._config
@@ -168,6 +168,26 @@ class Limelight:
                 calls.reap()
                 return exporter.flush(config.flush_timeout_s if timeout is None else timeout)
         return True
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """`flush` without holding up the event loop: it waits in a thread."""
+        import asyncio  # it is there where this runs
+
+        return await asyncio.to_thread(self.flush, timeout)
+
+    def on_sigterm(self) -> bool:
+        """Send what there is before SIGTERM ends the process, which no exit handler survives.
+
+        To be called in the main thread, before a server is started that takes SIGTERM for itself. The handler that was
+        there is called after it; the default action still ends the process by the signal. False where it cannot be.
+        """
+        with quiet("waiting for SIGTERM"):
+            return lifecycle.chain_sigterm(self.flush, self._leave)
+        return False
+
+    def _leave(self) -> None:
+        calls.stop_all()
+        self.flush()
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """End open spans, send what is queued within `timeout` seconds (default: the setting) and switch off."""
