@@ -13,8 +13,9 @@ from limelight.providers.hosts import of_address
 
 Json = dict[str, Any]
 _GUESSED = frozenset({"anthropic", "aws.bedrock"})
-"""Who sends no split of the tokens: LiteLLM counts the reasoning itself, or says that there was none."""
-_SPLITS = ("reasoning_tokens", "text_tokens")
+"""Who sends no count of the reasoning: LiteLLM counts it itself, or says that there was none."""
+_MODALITIES = ("image_tokens", "audio_tokens")
+"""Not the text: LiteLLM says of it what is left."""
 
 
 def hidden(value: Any) -> Any:
@@ -97,13 +98,12 @@ def counts(found: Any, provider: Any) -> Json | None:
         return None
     inputs = field(found, "prompt_tokens_details") or field(found, "input_tokens_details")
     outputs = field(found, "completion_tokens_details") or field(found, "output_tokens_details")
-    details = {name: field(inputs, name) for name in ("text_tokens", "image_tokens", "audio_tokens")}
+    details = {name: field(inputs, name) for name in _MODALITIES}
     details["cached_tokens"] = _first(field(inputs, "cached_tokens"), field(found, "cache_read_input_tokens"))
     created = _first(field(inputs, "cache_write_tokens"), field(inputs, "cache_creation_tokens"))
     details["cache_write_tokens"] = _first(created, field(found, "cache_creation_input_tokens"))
-    splits = {name: field(outputs, name) for name in (*_SPLITS, "image_tokens", "audio_tokens")}
-    if provider in _GUESSED:
-        details["text_tokens"] = splits["reasoning_tokens"] = splits["text_tokens"] = None
+    splits = {name: field(outputs, name) for name in _MODALITIES}
+    splits["reasoning_tokens"] = None if provider in _GUESSED else field(outputs, "reasoning_tokens")
     return {
         "prompt_tokens": read,
         "completion_tokens": written,
