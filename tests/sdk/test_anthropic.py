@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from inspect import signature
 
 import pytest
@@ -284,6 +285,21 @@ def test_a_wrong_call_fails_as_ever_and_is_no_call(peer: Peer, spans: Recorded) 
     with pytest.raises(TypeError, match="Missing required arguments"):
         _client(peer).messages.create(model="m")
     assert spans.spans() == []
+
+
+def _deprecated() -> dict[str, str]:
+    module = anthropic.resources.messages
+    return getattr(module, "messages", module).DEPRECATED_MODELS  # a module of its own in the oldest versions
+
+
+def test_warnings_still_point_at_the_users_line(peer: Peer, spans: Recorded) -> None:
+    deprecated = next(iter(_deprecated()))
+    peer.says(json_reply(MESSAGE))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        _client(peer).messages.create(**{**ASKED, "model": deprecated})
+    assert [warning.filename for warning in warned if warning.category is DeprecationWarning] == [__file__]
+    assert spans.only().attributes["gen_ai.request.model"] == deprecated
 
 
 def test_an_iterator_of_messages_is_the_users(peer: Peer, spans: Recorded) -> None:

@@ -28,7 +28,7 @@ class Desk:
 
 
 def plain(value: Any) -> Any:
-    return value.model_dump(exclude_unset=True)
+    return value.model_dump(exclude_unset=True, warnings=False)  # the oldest versions do not know every kind of block
 
 
 def _create(desk: Desk) -> Any:
