@@ -107,7 +107,9 @@ def _read_chat(call: Call, answer: Any) -> None:
 
 
 def _read_embedding(call: Call, answer: Any) -> None:
-    answers.read_embedding(call, _plain(answer))
+    """An embedding has no output: its count of it says nothing."""
+    whole = _plain(answer)
+    answers.read_embedding(call, {**whole, "usage": {"prompt_tokens": field(whole["usage"], "prompt_tokens")}})
 
 
 class Events(ChatChunks):
