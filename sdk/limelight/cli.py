@@ -1,6 +1,6 @@
 """The `limelight` command: argparse declarations and dispatch.
 
-`doctor` works on the bare install; verbs of the server load `limelight_collector` and
+`doctor` and `run` work on the bare install; verbs of the server load `limelight_collector` and
 `limelight_dashboard` by name, only when they run, so that the SDK depends on neither.
 """
 
@@ -100,6 +100,18 @@ def _client_verbs(verbs: Any) -> None:
     doctor = _verb(verbs, "doctor", "check endpoint, key, version and a round trip", _own("limelight.doctor"))
     doctor.add_argument("--endpoint", help="the collector (LIMELIGHT_ENDPOINT or http://127.0.0.1:4318)")
     doctor.add_argument("--api-key", help="the key (LIMELIGHT_API_KEY)")
+
+    runner = _verb(verbs, "run", "run a program traced, without a change to its code", _own("limelight.run"))
+    runner.usage = "limelight run [FLAGS] -- COMMAND ..."
+    runner.add_argument("--endpoint", help="the collector (LIMELIGHT_ENDPOINT or http://127.0.0.1:4318)")
+    runner.add_argument("--api-key", help="the key; better in LIMELIGHT_API_KEY, where other users cannot see it")
+    runner.add_argument("--service-name", help="the name of the program (its own)")
+    runner.add_argument("--environment", help="such as production")
+    runner.add_argument("--capture", choices=("full", "redacted", "none"), help="prompts and answers (full)")
+    runner.add_argument("--sample-rate", help="share of traces kept, 0 to 1; errors are kept besides (1)")
+    runner.add_argument("--providers", help="libraries to trace, by commas (all)")
+    runner.add_argument("--flush-on-sigterm", action="store_true", help="send what is there before SIGTERM ends it")
+    runner.add_argument("command", nargs=argparse.REMAINDER, help="the program and its arguments")
 
     demo = _verb(verbs, "demo", "start everything and send real traced traffic", _own("limelight.demo.run"))
     _data_dir(demo)

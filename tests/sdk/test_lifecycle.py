@@ -24,10 +24,8 @@ limelight.init(endpoint=sys.argv[1], providers=[])
 """
 
 
-def _run(
-    tmp_path: Path, peer: Peer, script: str, *, returns: int = 0, start: str = START
-) -> subprocess.CompletedProcess:
-    """Run a script file to its end; stderr must be free of our warnings and of tracebacks, unless it was interrupted."""
+def _run(tmp_path: Path, peer: Peer, script: str, *, returns: int = 0, start: str = START) -> str:
+    """Run a script file to its end; what it wrote to stderr, which must be free of our warnings."""
     peer.says(otlp_reply())
     path = tmp_path / "program.py"
     path.write_text(start + script)
