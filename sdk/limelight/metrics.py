@@ -1,6 +1,6 @@
 """What model calls add up to: the conventions' four client histograms, for every call, sampled or not.
 
-A call leaves one small tuple (0.4 µs, no lock); the export worker adds the tuples up and sends the sums, cumulative
+A call leaves one small tuple (0.8 µs, no lock); the export worker adds the tuples up and sends the sums, cumulative
 since the process started, every minute and at `flush`. Why not the OpenTelemetry SDK's instruments: docs/adr/0004.
 Names, units and boundaries: OpenTelemetry GenAI conventions, November 2026.
 """

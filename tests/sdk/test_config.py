@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import limelight
 from limelight.config import Config, resolve
 
 
@@ -29,6 +31,9 @@ def test_argument_beats_limelight_beats_otel_beats_default() -> None:
         ("sample_rate", "lots"),
         ("sample_rate", 1.5),
         ("capture", "some"),
+        ("metrics", "perhaps"),
+        ("metrics_interval_s", 0),
+        ("baggage", "some"),
         ("providers", 7),
         ("redact", "x"),
         ("flush_timeout_s", -1),
@@ -75,3 +80,16 @@ def test_the_documentation_lists_every_setting() -> None:
         assert f"`{setting.name}`" in text
         for variable in setting.metadata["env"]:
             assert variable in text
+
+
+def test_every_mode_of_capture() -> None:
+    assert [resolve({}, {"LIMELIGHT_CAPTURE": mode}).capture for mode in ("full", "redacted", "none")] == [
+        "full",
+        "redacted",
+        "none",
+    ]
+
+
+def test_init_takes_every_setting() -> None:
+    taken = set(inspect.signature(limelight.init).parameters)
+    assert taken == {setting.name for setting in fields(Config)}
