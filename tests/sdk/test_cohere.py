@@ -112,7 +112,8 @@ LEGACY_EVENTS = [
 
 
 def _options(peer: Peer) -> dict:
-    return {"api_key": "k", "base_url": peer.url, "max_retries": 0}
+    knows_retries = "max_retries" in inspect.signature(cohere.ClientV2.__init__).parameters
+    return {"api_key": "k", "base_url": peer.url, **({"max_retries": 0} if knows_retries else {})}
 
 
 def _client(peer: Peer):

@@ -18,9 +18,6 @@ from sdk.server import Peer, json_reply, sse_reply
 mistralai = pytest.importorskip("mistralai.client")
 pydantic = pytest.importorskip("pydantic")
 
-from mistralai.client import errors, utils  # noqa: E402
-from mistralai.extra.observability import configure_telemetry  # noqa: E402
-
 MESSAGES = [
     {"role": "system", "content": "be brief"},
     {
@@ -166,7 +163,7 @@ def test_an_answer_becomes_one_span(peer: Peer, spans: Recorded) -> None:
 def test_a_stream_stays_the_librarys_own_object(peer: Peer, spans: Recorded) -> None:
     peer.says(_stream_reply())
     with _client(peer) as client, client.chat.stream(model="m", messages=MESSAGES) as stream:
-        assert type(stream) is utils.eventstreaming.EventStream
+        assert type(stream) is mistralai.utils.eventstreaming.EventStream
         assert len(list(stream)) == len(CHUNKS)
     span = spans.only()
     _assert_answer(span.attributes)
@@ -179,7 +176,7 @@ async def test_the_asynchronous_methods(peer: Peer, spans: Recorded) -> None:
     async with _client(peer) as client:
         await client.chat.complete_async(model="m", messages=MESSAGES)
         stream = await client.chat.stream_async(model="m", messages=MESSAGES)
-        assert type(stream) is utils.eventstreaming.EventStreamAsync
+        assert type(stream) is mistralai.utils.eventstreaming.EventStreamAsync
         assert len([event async for event in stream]) == len(CHUNKS)
     whole, streamed = spans.spans()
     _assert_answer(whole.attributes)
@@ -270,9 +267,9 @@ def test_tool_calls_in_one_piece_without_index_are_kept_apart(peer: Peer, spans:
 def test_errors_pass_unchanged_and_name_their_class(peer: Peer, spans: Recorded, status: int) -> None:
     peer.says(json_reply({"message": "slow down"}, status))
     with _client(peer) as client:
-        with pytest.raises(errors.SDKError):
+        with pytest.raises(mistralai.errors.SDKError):
             client.chat.complete(model="m", messages=MESSAGES)
-        with pytest.raises(errors.SDKError):
+        with pytest.raises(mistralai.errors.SDKError):
             client.chat.stream(model="m", messages=MESSAGES)
     for span in spans.spans():
         assert span.status == "error"
@@ -354,6 +351,8 @@ def test_the_librarys_own_spans_do_not_double_ours(peer: Peer, streamed: bool) -
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     client = _client(peer)
+    from mistralai.extra.observability import configure_telemetry
+
     configure_telemetry(client, provider=provider, redaction=False)
 
     def use() -> str:

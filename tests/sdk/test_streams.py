@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,11 +93,20 @@ def _compared(desks: Desks, kind: tuple[ModuleType, Stream], way: Any, run: Any)
     key = (library.LIBRARY, stream.name, way.__name__)
     desk = desks.of(library)
     if key not in _expected:
-        _expected[key] = run(desk, stream, way)
+        _expected[key] = _without_us(desk, stream, way, run)
     with recording(service_name="test") as recorded:
         received = run(desk, stream, way)
         assert received == _expected[key]
         _check(recorded, stream, received)
+
+
+def _without_us(desk: Any, stream: Stream, way: Any, run: Any) -> list[Any]:
+    try:
+        return run(desk, stream, way)
+    except Exception as error:
+        if os.environ.get("LIMELIGHT_OLDEST") == "1":
+            pytest.skip(f"this version cannot do it, with or without us: {type(error).__name__}")
+        raise
 
 
 def _sync_run(desk: Any, stream: Stream, way: Any) -> list[Any]:

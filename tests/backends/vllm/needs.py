@@ -2,7 +2,7 @@
 
     .cache/vllm/bin/python -m pytest tests/backends/test_vllm_in_process.py …
 
-Elsewhere they are skipped; where LIMELIGHT_REQUIRE_VLLM=1, that is a failure.
+Elsewhere they are skipped; where LIMELIGHT_REQUIRE_BACKENDS=1, that is a failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def require(*modules: str) -> None:
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         message = f"not installed: {', '.join(missing)}; run this file with .cache/vllm/bin/python -m pytest"
-        if os.environ.get("LIMELIGHT_REQUIRE_VLLM") == "1":
+        if os.environ.get("LIMELIGHT_REQUIRE_BACKENDS") == "1":
             pytest.fail(message)
         pytest.skip(message)
 

@@ -10,7 +10,7 @@ import httpx
 
 from sdk.journeys import Journey, Stream
 from sdk.server import Peer, json_reply, ndjson_reply, sse_reply
-from sdk.test_cohere import ANSWER, EMBEDDED, EVENTS, LEGACY_ANSWER, LEGACY_EVENTS, MESSAGES, RANKED, TOOLS
+from sdk.test_cohere import ANSWER, EMBEDDED, EVENTS, LEGACY_ANSWER, LEGACY_EVENTS, MESSAGES, RANKED, TOOLS, _options
 
 LIBRARY = "cohere"
 
@@ -20,7 +20,7 @@ class Desk:
 
     def __init__(self, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
         self.peer, self.loop = peer, loop
-        self._options = {"api_key": "k", "base_url": peer.url, "max_retries": 0}
+        self._options = _options(peer)
         self._http, self._ahttp = httpx.Client(), httpx.AsyncClient()
 
     @property

@@ -22,11 +22,14 @@ class Desk:
         self.peer, self.loop = peer, loop
         # given a client, the library leaves aiohttp alone, which warns of what the library does with it
         self.http = httpx2.AsyncClient()
-        self.client = genai.Client(api_key="k", http_options={"base_url": peer.url, "httpx_async_client": self.http})
+        knows_clients = "httpx_async_client" in genai.types.HttpOptions.model_fields
+        options = {"base_url": peer.url, **({"httpx_async_client": self.http} if knows_clients else {})}
+        self.client = genai.Client(api_key="k", http_options=options)
 
     def close(self) -> None:
         self.loop.run_until_complete(self.http.aclose())
-        self.client.close()
+        if hasattr(self.client, "close"):
+            self.client.close()
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from mistralai.client import Mistral
+try:
+    from mistralai.client import Mistral
+except ImportError:  # where it was before 2.0
+    from mistralai import Mistral
 
 from sdk.journeys import Journey, Stream
 from sdk.server import Peer, json_reply, sse_reply
