@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import hashlib
 import json
 import math
@@ -267,6 +268,23 @@ def field(value: Any, name: str) -> Any:
 _NOT_PYDANTIC = object()
 
 
+def reader(value: Any) -> Callable[[str], Any]:
+    """`field` of one value, for who reads several: a quarter of the time a field."""
+    kind = type(value)
+    if kind is dict:
+        return value.get
+    if value is None:
+        return _nothing
+    extra: Any = getattr(value, "__pydantic_extra__", _NOT_PYDANTIC)
+    if extra is None or type(extra) is dict:
+        return {**extra, **value.__dict__}.get if extra else value.__dict__.get
+    return functools.partial(field, value)
+
+
+def _nothing(_name: str) -> None:
+    return None
+
+
 def items(value: Any) -> Sequence[Any]:
     """The items of a list or tuple; of anything else none: an iterator is the user's, and can be read only once."""
     return cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()
@@ -274,16 +292,22 @@ def items(value: Any) -> Sequence[Any]:
 
 def word(value: Any) -> str | None:
     """A string, or None: other objects are not asked to print themselves."""
+    if type(value) is str:
+        return value
     return str(value) if isinstance(value, str) else None
 
 
 def number(value: Any) -> int | float | None:
     """A number, or None; booleans are none."""
+    if value is None or type(value) is int:
+        return value
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def count(value: Any) -> int | None:
     """A whole number, or None; some libraries hold counts as `20.0`."""
+    if value is None or type(value) is int:
+        return value
     known = number(value)
     return int(known) if known is not None and (isinstance(known, int) or known.is_integer()) else None
 

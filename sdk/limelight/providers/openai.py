@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,7 @@ from limelight.content import count, field, items, number, word, words
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
 from limelight.providers import stainless, vllm_server
-from limelight.providers.hosts import Server, provider_of, server_of
+from limelight.providers.hosts import Server, provider_of
 from limelight.providers.openai_streams import ChatChunks, ResponseEvents
 from limelight.providers.stainless import given
 
@@ -37,12 +37,12 @@ def _client(resource: Any) -> Any:
     return resource if isinstance(resource, Server) else resource._client  # noqa: SLF001  no public way
 
 
-def _provider(client: Any) -> str:
+def _provider(client: Any, host: str, port: int) -> str:
     if stainless.is_a(client, "BaseAzureClient"):
         return _AZURE
     if stainless.is_a(client, "BedrockOpenAI", "AsyncBedrockOpenAI"):
         return "aws.bedrock"
-    return provider_of(*server_of(client))
+    return provider_of(host, port)
 
 
 def _model(client: Any, kwargs: dict[str, Any]) -> str | None:
@@ -61,7 +61,7 @@ def _start(
     tier = word(kwargs.get("service_tier"))
     model = _model(client, kwargs)
     attributes = {
-        semconv.PROVIDER_NAME: "vllm" if vllm_server.is_known(host, port, model) else _provider(client),
+        semconv.PROVIDER_NAME: "vllm" if vllm_server.is_known(host, port, model) else _provider(client, host, port),
         semconv.SERVER_ADDRESS: host,
         semconv.SERVER_PORT: port,
         semconv.REQUEST_STREAM: True if kwargs.get("stream") is True else None,
@@ -71,19 +71,27 @@ def _start(
     return model_call(recorder, operation, model, attributes)
 
 
+def _choices(value: Any) -> int | None:
+    """The convention leaves a single choice out."""
+    choices = count(value)
+    return None if choices == 1 else choices
+
+
+_SAMPLING: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("max_tokens", semconv.REQUEST_MAX_TOKENS, number),
+    ("temperature", semconv.REQUEST_TEMPERATURE, number),
+    ("top_p", semconv.REQUEST_TOP_P, number),
+    ("seed", semconv.REQUEST_SEED, number),
+    ("frequency_penalty", semconv.REQUEST_FREQUENCY_PENALTY, number),
+    ("presence_penalty", semconv.REQUEST_PRESENCE_PENALTY, number),
+    ("stop", semconv.REQUEST_STOP_SEQUENCES, words),
+    ("n", semconv.REQUEST_CHOICE_COUNT, _choices),
+)
+
+
 def _sampling(kwargs: dict[str, Any]) -> dict[str, Any]:
     """What chat completions and completions are asked for alike."""
-    choices = count(kwargs.get("n"))
-    return {
-        semconv.REQUEST_MAX_TOKENS: number(kwargs.get("max_tokens")),
-        semconv.REQUEST_TEMPERATURE: number(kwargs.get("temperature")),
-        semconv.REQUEST_TOP_P: number(kwargs.get("top_p")),
-        semconv.REQUEST_SEED: number(kwargs.get("seed")),
-        semconv.REQUEST_FREQUENCY_PENALTY: number(kwargs.get("frequency_penalty")),
-        semconv.REQUEST_PRESENCE_PENALTY: number(kwargs.get("presence_penalty")),
-        semconv.REQUEST_STOP_SEQUENCES: words(kwargs.get("stop")),
-        semconv.REQUEST_CHOICE_COUNT: None if choices == 1 else choices,
-    }
+    return {attribute: kind(kwargs[name]) for name, attribute, kind in _SAMPLING if name in kwargs}
 
 
 def _start_chat(recorder: Recorder, resource: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -179,7 +187,7 @@ def _ask_usage(recorder: Recorder, resource: Any, kwargs: dict[str, Any]) -> dic
 
 
 def _takes_stream_options(client: Any, kwargs: dict[str, Any]) -> bool:
-    provider = _provider(client)
+    provider = _provider(client, *stainless.address(client))
     if provider == _AZURE:
         version = word(getattr(client, "_api_version", None))
         # `extra_body` is how "on your data" is asked for, which refuses the option

@@ -5,14 +5,16 @@ Usage follows docs/dialects.md: `input` includes cached tokens, `output` include
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import count, field, items, number, word
+from limelight.content import count, field, items, number, reader, word
 from limelight.providers import openai_messages as messages
 from limelight.providers import vllm_server
 
+Told = Callable[[str], Any]
 _INPUT_DETAILS = (
     ("cache_write_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),
     ("created_cache_tokens", semconv.USAGE_CACHE_WRITE_INPUT_TOKENS),  # vLLM
@@ -45,29 +47,31 @@ def read_usage(call: Call, usage: Any) -> None:
     """Token counts of a chat completion, a response or an embedding; a count that is absent stays unknown."""
     if usage is None:
         return
-    inputs = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
-    outputs = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
-    read = _first(field(usage, "prompt_tokens"), field(usage, "input_tokens"))
-    cached = _first(field(inputs, "cached_tokens"), field(usage, "prompt_cache_hit_tokens"))  # the latter: DeepSeek
+    told = reader(usage)
+    inputs = reader(told("prompt_tokens_details") or told("input_tokens_details"))
+    outputs = reader(told("completion_tokens_details") or told("output_tokens_details"))
+    read = _first(told("prompt_tokens"), told("input_tokens"))
+    cached = _first(inputs("cached_tokens"), told("prompt_cache_hit_tokens"))  # the latter: DeepSeek
     call.set(semconv.USAGE_INPUT_TOKENS, read)
-    call.set(semconv.USAGE_OUTPUT_TOKENS, _output(usage, read, count(field(outputs, "reasoning_tokens"))))
+    call.set(semconv.USAGE_OUTPUT_TOKENS, _output(told, read, count(outputs("reasoning_tokens"))))
     call.set(semconv.USAGE_CACHE_READ_INPUT_TOKENS, cached)
-    for details, known in (
-        (inputs, _INPUT_DETAILS),
-        (outputs, _OUTPUT_DETAILS),
-        (field(inputs, "cache_write_tokens_details"), _CACHE_WRITES),
-    ):
-        if details is not None:
-            for name, attribute in known:
-                call.set(attribute, count(field(details, name)))
-    for name, attribute in _GROQ_SECONDS:
-        call.set(attribute, number(field(usage, name)))
+    _set_each(call, inputs, _INPUT_DETAILS, count)
+    _set_each(call, outputs, _OUTPUT_DETAILS, count)
+    _set_each(call, reader(inputs("cache_write_tokens_details")), _CACHE_WRITES, count)
+    _set_each(call, told, _GROQ_SECONDS, number)
 
 
-def _output(usage: Any, read: int | None, reasoning: int | None) -> int | None:
+def _set_each(call: Call, told: Told, known: tuple[tuple[str, str], ...], kind: Callable[[Any], Any]) -> None:
+    for name, attribute in known:
+        value = told(name)
+        if value is not None:
+            call.set(attribute, kind(value))
+
+
+def _output(told: Told, read: int | None, reasoning: int | None) -> int | None:
     """The output with its reasoning: xAI counts it beside the completion, which shows in the total."""
-    written = _first(field(usage, "completion_tokens"), field(usage, "output_tokens"))
-    total = count(field(usage, "total_tokens"))
+    written = _first(told("completion_tokens"), told("output_tokens"))
+    total = count(told("total_tokens"))
     if read is None or written is None or not reasoning or total != read + written + reasoning:
         return written
     return written + reasoning
@@ -79,6 +83,8 @@ def _first(value: Any, otherwise: Any) -> int | None:
 
 def read_timings(call: Call, timings: Any) -> None:
     """llama.cpp's split of the server's time (milliseconds) as prefill and decode in seconds."""
+    if timings is None:
+        return
     for name, attribute in _LLAMA_CPP_MS:
         value = number(field(timings, name))
         call.set(attribute, None if value is None else value / 1000)
@@ -86,20 +92,22 @@ def read_timings(call: Call, timings: Any) -> None:
 
 def read_head(call: Call, answer: Any) -> None:
     """What chat completions, responses and their chunks share: id, model, tier, fingerprint; and who answered."""
-    call.set(semconv.RESPONSE_ID, word(field(answer, "id")) or None)
-    call.set(semconv.RESPONSE_MODEL, word(field(answer, "model")) or None)
-    call.set(semconv.OPENAI_RESPONSE_SERVICE_TIER, word(field(answer, "service_tier")))
-    call.set(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, word(field(answer, "system_fingerprint")))
+    told = reader(answer)
+    call.set(semconv.RESPONSE_ID, word(told("id")) or None)
+    call.set(semconv.RESPONSE_MODEL, word(told("model")) or None)
+    call.set(semconv.OPENAI_RESPONSE_SERVICE_TIER, word(told("service_tier")))
+    call.set(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, word(told("system_fingerprint")))
     vllm_server.recognise(call, answer)
 
 
 def read_chat(call: Call, answer: Any) -> None:
     """Fields of a whole chat completion or completion (object or parsed JSON)."""
+    told = reader(answer)
     read_head(call, answer)
-    read_usage(call, field(answer, "usage"))
-    read_timings(call, field(answer, "timings"))
-    vllm_server.read_metrics(call, field(answer, "metrics"))
-    choices = items(field(answer, "choices"))
+    read_usage(call, told("usage"))
+    read_timings(call, told("timings"))
+    vllm_server.read_metrics(call, told("metrics"))
+    choices = items(told("choices"))
     call.set(semconv.RESPONSE_FINISH_REASONS, [r for c in choices if (r := word(field(c, "finish_reason")))] or None)
     if call.records_content:
         call.set_messages(semconv.OUTPUT_MESSAGES, [messages.of_choice(choice) for choice in choices])

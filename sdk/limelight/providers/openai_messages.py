@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limelight.content import blob_of_base64, blob_of_url, field, items, word
+from limelight.content import blob_of_base64, blob_of_url, field, items, reader, word
 
 Message = dict[str, Any]
 Part = dict[str, Any]
@@ -57,23 +57,25 @@ def of_choice(choice: Any) -> Message:
 
 
 def _message(message: Any) -> Message:
-    role = word(field(message, "role")) or "assistant"
-    content = field(message, "content")
+    told = reader(message)
+    role = word(told("role")) or "assistant"
+    content = told("content")
     if role in {"tool", "function"}:
-        answer = field(message, "tool_call_id") or field(message, "name")
+        answer = told("tool_call_id") or told("name")
         response = [_content(part) for part in items(content)] or content
         return {"role": role, "parts": [{"type": "tool_call_response", "id": answer, "response": response}]}
     parts: list[Part] = []
-    reasoning = word(field(message, "reasoning_content")) or word(field(message, "reasoning"))
+    reasoning = word(told("reasoning_content")) or word(told("reasoning"))
     if reasoning:
         parts.append({"type": "reasoning", "content": reasoning})
     parts += _contents(content)
-    refusal = field(message, "refusal")
+    refusal = told("refusal")
     if refusal:
         parts.append({"type": "refusal", "content": refusal})
-    parts += _audio(field(message, "audio"))
-    parts += [_tool_call(tool_call) for tool_call in items(field(message, "tool_calls"))]
-    function = field(message, "function_call")
+    parts += _audio(told("audio"))
+    for tool_call in items(told("tool_calls")):
+        parts.append(_tool_call(tool_call))
+    function = told("function_call")
     if function is not None:
         parts.append(tool_call_part(None, field(function, "name"), field(function, "arguments")))
     return {"role": role, "parts": parts}

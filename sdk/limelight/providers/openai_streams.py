@@ -7,7 +7,7 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import blob, field, items, word
+from limelight.content import blob, field, items, reader, word
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
 from limelight.providers import vllm_server
@@ -39,6 +39,11 @@ class _Choice:
         return {"role": self.role, "parts": parts, "finish_reason": self.finish_reason or ""}
 
 
+def _is_text_alone(delta: Any) -> bool:
+    """Whether a delta has nothing beside its content."""
+    return not (delta.tool_calls or delta.refusal or delta.__pydantic_extra__)
+
+
 class ChatChunks:
     """Chunks of a streamed chat completion, or of a completion, whose choices have text instead of deltas."""
 
@@ -63,33 +68,36 @@ class ChatChunks:
     def add(self, chunk: Any) -> bool:
         """Take one chunk; True where it carries text, reasoning, a refusal, sound or a piece of a tool call."""
         # nearly every chunk: an object with one choice, the same as before, with text and nothing else
-        if self._text_of is not None and type(chunk) is not dict:
+        if self._text_of is not None and type(chunk) is not dict and chunk.usage is None:
             choices: Any = chunk.choices
-            if choices and len(choices) == 1 and choices[0].index == self._index and chunk.usage is None:
+            if choices and len(choices) == 1:
                 choice = choices[0]
                 delta = choice.delta
                 text = delta.content
-                if text and not (choice.finish_reason or delta.tool_calls or delta.refusal or delta.__pydantic_extra__):
+                goes_on = choice.index == self._index and choice.finish_reason is None
+                if text and goes_on and (len(delta.__pydantic_fields_set__) == 1 or _is_text_alone(delta)):
                     self._text_of.append(text)
                     return True
         return self._add(chunk)
 
     def _add(self, chunk: Any) -> bool:
+        told = reader(chunk)
         if self._head is None or not field(self._head, "id"):
             self._head = chunk
-        self._fingerprint = word(field(chunk, "system_fingerprint")) or self._fingerprint
-        usage = field(chunk, "usage") or field(field(chunk, "x_groq"), "usage")
+        self._fingerprint = word(told("system_fingerprint")) or self._fingerprint
+        choices = items(told("choices"))
+        usage = told("usage") or field(told("x_groq"), "usage")
         if usage is not None:
             self._usage = usage
-            is_last = not items(field(chunk, "choices"))
+            is_last = not choices
             self.keeps_usage = is_last and self._partial > 1 and (self._fingerprint or "").startswith("vllm-")
             self._partial = 0 if is_last else self._partial + 1
-        self._tier = word(field(chunk, "service_tier")) or self._tier
-        self._timings = field(chunk, "timings") or self._timings
-        self._metrics = field(chunk, "metrics") or self._metrics
-        self._error = field(chunk, "error") or self._error
+        self._tier = word(told("service_tier")) or self._tier
+        self._timings = told("timings") or self._timings
+        self._metrics = told("metrics") or self._metrics
+        self._error = told("error") or self._error
         content = False
-        for choice in items(field(chunk, "choices")):
+        for choice in choices:
             index = field(choice, "index") or 0
             seen = self._choices.get(index)
             if seen is None:
@@ -109,15 +117,16 @@ class ChatChunks:
         return bool(piece)
 
     def _delta(self, seen: _Choice, delta: Any) -> bool:
-        seen.role = word(field(delta, "role")) or seen.role
-        carries = self._text(seen.text, field(delta, "content"))
-        carries |= self._text(seen.reasoning, field(delta, "reasoning_content") or field(delta, "reasoning"))
-        carries |= self._text(seen.refusal, field(delta, "refusal"))
-        carries |= self._sound(seen, field(delta, "audio"))
-        for tool in items(field(delta, "tool_calls")):
+        told = reader(delta)
+        seen.role = word(told("role")) or seen.role
+        carries = self._text(seen.text, told("content"))
+        carries |= self._text(seen.reasoning, told("reasoning_content") or told("reasoning"))
+        carries |= self._text(seen.refusal, told("refusal"))
+        carries |= self._sound(seen, told("audio"))
+        for tool in items(told("tool_calls")):
             self._tool(seen, field(tool, "index") or 0, tool, field(tool, "function") or field(tool, "custom"))
             carries = True
-        function = field(delta, "function_call")
+        function = told("function_call")
         if function is not None:
             self._tool(seen, 0, None, function)
         return carries or function is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 from limelight import wire
 from limelight.call import Call
-from limelight.providers.hosts import Server, server_of
+from limelight.providers.hosts import Server
 from limelight.stream import Chunks, Whole, follow, follow_async, follow_body
 
 _NOT_GIVEN = frozenset({"NotGiven", "Omit"})
@@ -25,10 +25,13 @@ def given(value: Any) -> Any:
 
 def address(client: Any) -> tuple[str, int]:
     """(host, port) of a client, or of a plain address."""
-    host, port = server_of(client)
+    if isinstance(client, Server):
+        return client.host, 443 if client.port is None else client.port
+    url = client.base_url
+    port = url.port
     if port is None:
-        port = 80 if not isinstance(client, Server) and client.base_url.scheme == "http" else 443
-    return host, port
+        port = 80 if url.scheme == "http" else 443
+    return str(url.host), port
 
 
 def is_a(client: Any, *names: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field, number, word
+from limelight.content import field, number, reader, word
 
 _MAX_KNOWN = 256
 _known: dict[tuple[Any, Any, Any], None] = {}
@@ -45,8 +45,9 @@ def recognise(call: Call, answer: Any) -> None:
 
 
 def _is_its(answer: Any) -> bool:
-    fingerprint = word(field(answer, "system_fingerprint")) or ""
-    is_embedding = (word(field(answer, "id")) or "").startswith("embd-")
+    told = reader(answer)
+    fingerprint = word(told("system_fingerprint")) or ""
+    is_embedding = (word(told("id")) or "").startswith("embd-")
     return fingerprint.startswith("vllm-") or is_embedding or _has(answer, "kv_transfer_params")
 
 
@@ -58,6 +59,8 @@ def _has(answer: Any, name: str) -> bool:
 
 def read_metrics(call: Call, metrics: Any) -> None:
     """The engine's times of a request, in seconds (`--enable-per-request-metrics`)."""
+    if metrics is None:
+        return
     for name, attribute in _MILLISECONDS:
         value = number(field(metrics, name))
         call.set(attribute, None if value is None else value / 1000)
