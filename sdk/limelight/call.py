@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import traceback
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from limelight import semconv
 from limelight.content import Content, RedactFailed
 from limelight.guard import quiet, warn_once
-from limelight.metrics import SECONDS, Histogram, Metrics
+from limelight.metrics import Metrics
 
 _STACK_CHARS = 4096
+_READING, _RECORDING = quiet("reading a stream's chunks"), quiet("recording an error")
+_COUNTING, _WRITING = quiet("counting a call"), quiet("writing attributes")
 
 
 @dataclass(slots=True)
@@ -80,8 +83,14 @@ def audible() -> Recorder | None:
 
 def active(library: str) -> Recorder | None:
     """The recorder, or None also where this context's instrumentation is suppressed, or `library`'s muted."""
-    recorder = audible()
-    return None if recorder is None or library in muted() else recorder
+    recorder = _current
+    if recorder is None:
+        return None
+    context = otel_context.get_current()  # once: this runs for every call of every library
+    if context.get(otel_context._SUPPRESS_INSTRUMENTATION_KEY):  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        return None
+    names: Any = context.get(_MUTED)
+    return None if names and library in names else recorder
 
 
 def muted() -> frozenset[str]:
@@ -94,8 +103,8 @@ class Call:
     """One operation under observation; every method may be called after the end and then does nothing."""
 
     __slots__ = (
-        "_chunks",
         "_fields",
+        "_gaps_ns",
         "_last_ns",
         "_monotonic_ns",
         "_previous",
@@ -114,7 +123,8 @@ class Call:
         self._fields: dict[str, Any] = {}
         self._previous: otel_context.Context | None = None
         self.span = span
-        self._chunks: Histogram | None = None
+        self._gaps_ns: array[int] | None = None
+        """The times between chunks from the first that carried content, where they are counted."""
         self.request: dict[str, Any] | None = None
         """The attributes a model request started with: its metrics' dimensions; None for what is no model request."""
         self.asked: Any = None
@@ -153,19 +163,19 @@ class Call:
     def set_messages(self, name: str, messages: list[dict[str, Any]]) -> None:
         """Set messages or parts as JSON where content is captured; an empty list sets nothing."""
         if messages:
-            self._set_content(name, lambda content: content.messages(messages))
+            self._set_content(name, Content.messages, messages)
 
     def set_value(self, name: str, value: Any, *, as_json: bool = False) -> None:
         """Set captured text or JSON of any value; None sets nothing."""
         if value is not None:
-            self._set_content(name, lambda content: content.json(value) if as_json else content.value(value))
+            self._set_content(name, Content.json if as_json else Content.value, value)
 
-    def _set_content(self, name: str, serialise: Callable[[Content], str]) -> None:
+    def _set_content(self, name: str, serialise: Callable[[Content, Any], str], value: Any) -> None:
         content = self._recorder.content
         if content is None or not self.span.is_recording():
             return
         try:
-            self._fields[name] = serialise(content)
+            self._fields[name] = serialise(content, value)
         except RedactFailed as error:
             warn_once("redact", "redact failed (%s): this content is dropped, its span is kept", error)
             self._fields[semconv.LIMELIGHT_CONTENT_DROPPED] = "redact_failed"
@@ -173,21 +183,22 @@ class Call:
     def touch(self) -> None:
         """Note that the operation was alive just now: an abandoned stream ends at its last chunk."""
         now_ns = self._recorder.monotonic_ns()
-        if self._chunks is not None:
-            self._chunks.add((now_ns - self._last_ns) / 1e9)
+        if self._gaps_ns is not None:
+            self._gaps_ns.append(now_ns - self._last_ns)
         self._last_ns = now_ns
 
     def first_chunk(self) -> None:
         """Note the first content of a stream: time to first chunk, from sending, in seconds."""
         self._fields[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (self._recorder.monotonic_ns() - self._monotonic_ns) / 1e9
         if self.request is not None and self._recorder.metrics is not None:
-            self._chunks = Histogram(SECONDS)
+            self._gaps_ns = array("q")
 
     def enter(self, mutes: frozenset[str] = frozenset()) -> None:
         """Make the span current, and the libraries `mutes` silent, for the code that runs until `leave`."""
         self._previous = previous = otel_context.get_current()
         if mutes:
-            previous = otel_context.set_value(_MUTED, mutes | muted(), previous)
+            outer: Any = previous.get(_MUTED)
+            previous = otel_context.Context({**previous, _MUTED: mutes | outer if outer else mutes})
         otel_context.attach(trace.set_span_in_context(self.span, previous))
 
     def leave(self) -> None:
@@ -227,17 +238,17 @@ class Call:
             return
         try:
             if self.on_stop is not None:
-                with quiet("reading a stream's chunks"):
+                with _READING:
                     self.on_stop(self)
             if error is not None:
-                with quiet("recording an error"):
+                with _RECORDING:
                     self._fields.update(record_error(self.span, self._recorder, error, end_ns))
             if self.request is not None and self._recorder.metrics is not None:
-                with quiet("counting a call"):
+                with _COUNTING:
                     self._recorder.metrics.record(
-                        self.request, self._fields, (end_ns - self._start_ns) / 1e9, self._chunks
+                        self.request, self._fields, (end_ns - self._start_ns) / 1e9, self._gaps_ns
                     )
-            with quiet("writing attributes"):
+            with _WRITING:
                 self.span.set_attributes(self._fields)
         finally:
             self.span.end(end_ns)

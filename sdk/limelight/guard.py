@@ -38,7 +38,7 @@ class quiet:  # noqa: N801  a context manager and decorator reads as a verb, lik
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception):
+        if error is None or not isinstance(error, Exception):
             return False
         with contextlib.suppress(Exception):  # nothing is left to report it to
             report(self._kind, error)

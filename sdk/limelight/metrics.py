@@ -13,7 +13,7 @@ import time
 import uuid
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +78,12 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def merge(self, other: Histogram) -> None:
-        """Add another one of the same boundaries."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
+    def add_all_ns(self, values_ns: Collection[int]) -> None:
+        """Count many values of seconds, given in nanoseconds."""
+        bounds_ns = [bound * 1e9 for bound in self.bounds]
+        for value_ns in values_ns:
+            self.counts[bisect_left(bounds_ns, value_ns)] += 1
+        self.total += sum(values_ns) / 1e9
 
 
 class Metrics:
@@ -103,8 +105,14 @@ class Metrics:
         self._series: dict[tuple[Any, ...], list[Histogram]] = {}
         self._adding = threading.Lock()
 
-    def record(self, request: Mapping[str, Any], response: Mapping[str, Any], duration_s: float, chunks: Any) -> None:
-        """Note one ended model call: the attributes it started with, those it ended with, and its chunks' Histogram."""
+    def record(
+        self,
+        request: Mapping[str, Any],
+        response: Mapping[str, Any],
+        duration_s: float,
+        gaps_ns: Collection[int] | None = None,
+    ) -> None:
+        """Note one ended model call: attributes it started with, those it ended with, and times between its chunks."""
         asked, said = request.get, response.get
         key = (
             asked(semconv.OPERATION_NAME),
@@ -117,7 +125,7 @@ class Metrics:
         )
         first = said(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
         tokens = said(semconv.USAGE_INPUT_TOKENS), said(semconv.USAGE_OUTPUT_TOKENS)
-        self._fresh.append((key, (duration_s, *tokens, first), chunks))
+        self._fresh.append((key, (duration_s, *tokens, first), gaps_ns))
         if self.wake is not None:
             self.wake()
         if len(self._fresh) > _MAX_FRESH:  # the worker is held up by a slow collector
@@ -135,7 +143,7 @@ class Metrics:
             finally:
                 self._adding.release()
 
-    def _add(self, key: tuple[Any, ...], values: tuple[float | None, ...], chunks: Histogram | None) -> None:
+    def _add(self, key: tuple[Any, ...], values: tuple[float | None, ...], gaps_ns: Collection[int] | None) -> None:
         series = self._series.get(key)
         if series is None:
             if len(self._series) >= MAX_SERIES:
@@ -144,8 +152,8 @@ class Metrics:
         for histogram, value in zip(series, values, strict=False):
             if value is not None:
                 histogram.add(value)
-        if chunks is not None:
-            series[-1].merge(chunks)
+        if gaps_ns:
+            series[-1].add_all_ns(gaps_ns)
 
     def resource(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """The resource's attributes and what tells this process from its parent and siblings: sums have one writer."""

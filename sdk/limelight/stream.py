@@ -22,9 +22,10 @@ __all__ = ["Chunks", "Steps", "Whole", "conceal_usage", "follow", "follow_async"
 class _Followed:
     """What both inner iterators share: the vendor's iterator, its watch, and whether a step is running."""
 
-    def __init__(self, inner: Any, watch: Watch | None, hide_usage: bool) -> None:
+    def __init__(self, inner: Any, watch: Watch, hide_usage: bool) -> None:
         self._inner = inner
         self._watch = watch
+        self._note = watch.chunk
         self._hide_usage = hide_usage
         self.is_stepping = False
 
@@ -33,33 +34,27 @@ class _Followed:
 
     def closed(self) -> None:
         """The vendor's response was closed: by the user, unless it happens inside a step, which then tells why."""
-        if self._watch is not None and not self.is_stepping:
+        if not self.is_stepping:
             self._watch.end()
 
     def _hides(self, chunk: Any) -> bool:
-        """Watch a chunk; whether it is there only because we asked for usage: it has usage and no choices.
-
-        Plain `try`, here and in the steps, where `quiet` would read better: this runs for every chunk.
-        """
-        try:
-            if self._watch is not None:
-                self._watch.chunk(chunk)
-        except Exception as error:
-            report("reading a chunk", error)
-        if not self._hide_usage or chunk.choices or chunk.usage is None:
+        """Whether a chunk is there only because we asked for usage: it has usage and no choices."""
+        if chunk.choices or chunk.usage is None:
             return False
-        return self._watch is None or not self._watch.keeps_usage
+        return not self._watch.keeps_usage
 
     def _over(self, error: BaseException | None) -> None:
-        if self._watch is not None:
-            if error is None:
-                self._watch.end()
-            else:
-                self._watch.fail(error)
+        if error is None:
+            self._watch.end()
+        else:
+            self._watch.fail(error)
 
 
 class Steps(_Followed):
-    """Stands in for a vendor stream's inner iterator."""
+    """Stands in for a vendor stream's inner iterator.
+
+    Plain `try` in the steps, where `quiet` would read better: they run for every chunk.
+    """
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -80,12 +75,17 @@ class Steps(_Followed):
             finally:
                 self.is_stepping = False
             try:
-                if self._hides(chunk):
-                    continue
+                self._note(chunk)
             except Exception as error:
-                report("looking for the usage chunk", error)
-                if self._hide_usage and not getattr(chunk, "choices", True):
-                    continue
+                report("reading a chunk", error)
+            if self._hide_usage:
+                try:
+                    if self._hides(chunk):
+                        continue
+                except Exception as error:
+                    report("looking for the usage chunk", error)
+                    if not getattr(chunk, "choices", True):
+                        continue
             return chunk
 
 
@@ -111,12 +111,17 @@ class AsyncSteps(_Followed):
             finally:
                 self.is_stepping = False
             try:
-                if self._hides(chunk):
-                    continue
+                self._note(chunk)
             except Exception as error:
-                report("looking for the usage chunk", error)
-                if self._hide_usage and not getattr(chunk, "choices", True):
-                    continue
+                report("reading a chunk", error)
+            if self._hide_usage:
+                try:
+                    if self._hides(chunk):
+                        continue
+                except Exception as error:
+                    report("looking for the usage chunk", error)
+                    if not getattr(chunk, "choices", True):
+                        continue
             return chunk
 
 

@@ -44,21 +44,21 @@ class Whole:
 class Watch:
     """One stream under observation; ends its call on exhaustion, error, close or collection, whichever is first."""
 
-    __slots__ = ("_call", "_chunks", "_started")
+    __slots__ = ("_add", "_call", "_chunks", "_started", "_touch")
 
     def __init__(self, call: Call, chunks: Chunks) -> None:
         self._call = call
         self._chunks = chunks
         self._started = False
+        self._touch, self._add = call.touch, chunks.add  # looked up once: `chunk` runs for every chunk
         call.on_stop = chunks.fill
 
     def chunk(self, chunk: Any) -> None:
         """Note one chunk."""
-        call = self._call
-        call.touch()
-        if self._chunks.add(chunk) and not self._started:
+        self._touch()
+        if self._add(chunk) and not self._started:
             self._started = True
-            call.first_chunk()
+            self._call.first_chunk()
 
     @property
     def keeps_usage(self) -> bool:
