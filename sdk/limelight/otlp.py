@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import requests
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 from opentelemetry.sdk.resources import Resource
@@ -27,6 +26,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from limelight import semconv
 from limelight.guard import LOGGER
+from limelight.otlp_spans import put, request_of
 from limelight.version import __version__
 
 SPLIT_BYTES = 4 * 2**20
@@ -86,7 +86,7 @@ def _split(path: str, items: Sequence[Any], resource: Resource) -> Iterator[Requ
 
 def _encoded(path: str, items: Sequence[Any], resource: Resource) -> bytes | None:
     try:
-        message = encode_spans(items) if path == TRACES else _logs(items, resource)
+        message = request_of(items) if path == TRACES else _logs(items, resource)
         return message.SerializeToString()
     except Exception as error:
         LOGGER.debug("cannot encode %d items: %s", len(items), error)
@@ -125,19 +125,12 @@ def _log(score: Score) -> LogRecord:
 
 def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
     """Attributes as OTLP; None is left out."""
-    return [KeyValue(key=key, value=_any_value(value)) for key, value in attributes.items() if value is not None]
-
-
-def _any_value(value: Any) -> AnyValue:
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    if isinstance(value, (list, tuple)):
-        return AnyValue(array_value=ArrayValue(values=[_any_value(item) for item in value]))
-    return AnyValue(string_value=str(value).encode("utf-8", "replace").decode())
+    found: list[KeyValue] = []
+    for key, value in attributes.items():
+        if value is not None:
+            found.append(KeyValue(key=key))
+            put(found[-1].value, value)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +153,18 @@ class Sender:
         self._session.headers.update(
             {
                 "Content-Type": _PROTOBUF,
-                "Content-Encoding": "gzip",
                 "Accept-Encoding": "identity",
                 "User-Agent": f"limelight-python/{__version__}",
             }
         )
         if api_key:
             self._session.headers["Authorization"] = f"Bearer {api_key}"
+        is_elsewhere = urllib.parse.urlsplit(endpoint).hostname not in {"127.0.0.1", "localhost", "::1"}
+        if is_elsewhere:  # on this machine it would cost both ends more time than it saves
+            self._session.headers["Content-Encoding"] = "gzip"
+        self._compresses = is_elsewhere
         # a proxy meant for the internet, and .netrc, have no say on the way to this machine or over our key
-        self._session.trust_env = urllib.parse.urlsplit(endpoint).hostname not in {"127.0.0.1", "localhost", "::1"}
+        self._session.trust_env = is_elsewhere
         self._session.auth = _keep_headers
 
     def post(self, path: str, body: bytes, timeout_s: float) -> Answer:
@@ -177,7 +173,7 @@ class Sender:
         try:
             with self._session.post(
                 self._endpoint + path,
-                data=gzip.compress(body, compresslevel=3, mtime=0),
+                data=gzip.compress(body, compresslevel=1, mtime=0) if self._compresses else body,
                 timeout=timeout_s,
                 allow_redirects=False,
                 stream=True,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
@@ -11,6 +9,7 @@ from limelight import identity, semconv
 from limelight.export import Exporter, after_fork
 from limelight.guard import quiet
 from limelight.otlp import Score
+from limelight.otlp_spans import attributes_of
 from limelight.sampling import Held
 
 
@@ -62,16 +61,9 @@ def _is_sampled(span: ReadableSpan) -> bool:
 
 def _size(span: ReadableSpan) -> int:
     """About how many bytes a span holds: its strings and a flat fee for the rest."""
-    size = 500
-    for value in _read(span).values():
-        size += len(value) + 50 if isinstance(value, str) else 60
+    values = attributes_of(span).values()
+    size = 500 + 60 * len(values) + sum([len(value) for value in values if isinstance(value, str)])
     return size + 5_000 * len(span.events)
-
-
-def _read(span: ReadableSpan) -> dict[str, Any]:
-    """A span's attributes, copied at once: read one by one, each takes a lock."""
-    attributes: Any = span.attributes or {}
-    return attributes.copy() if hasattr(attributes, "copy") else dict(attributes)
 
 
 def score_size(score: Score) -> int:

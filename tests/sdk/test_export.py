@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -56,12 +57,26 @@ def test_a_program_reaches_the_collector(peer: Peer) -> None:
     assert {asked.path for asked in peer.asked} == {"/v1/traces", "/v1/logs", "/v1/metrics"}
     asked = next(asked for asked in peer.asked if asked.path == "/v1/traces")
     assert asked.headers["authorization"] == "Bearer the-key"
-    assert asked.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in asked.headers  # on one machine
     (sent,) = ExportTraceServiceRequest.FromString(asked.body).resource_spans
     resource = {pair.key: pair.value.string_value for pair in sent.resource.attributes}
     assert (resource["service.name"], resource["deployment.environment.name"]) == ("svc", "prod")
     assert resource["telemetry.sdk.language"] == "python"
     assert sent.scope_spans[0].spans[0].trace_id.hex() == work.trace_id
+
+
+def test_bodies_for_another_machine_are_compressed(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer.says(otlp_reply())
+    monkeypatch.setenv("NO_PROXY", "*")
+    found = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *more, **named: found("127.0.0.1", *more, **named))
+    sender = Sender(peer.url.replace("127.0.0.1", "collector.test"), None)
+    assert sender.post("/v1/traces", b"x" * 100, 10).kind == "ok"
+    sender.close()
+    (asked,) = peer.asked
+    assert asked.headers["content-encoding"] == "gzip"
+    assert int(asked.headers["content-length"]) < 100
+    assert asked.body == b"x" * 100
 
 
 def test_the_queue_is_bounded_by_count_and_bytes(peer: Peer, exporter: Callable[..., Exporter]) -> None:
