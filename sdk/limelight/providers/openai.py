@@ -6,7 +6,6 @@ A raw response is read from its bytes beside the user, never parsed through the 
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -204,14 +203,14 @@ _COMPLETION = _operation(_start_completion, answers.read_chat, ChatChunks, _ask_
 _RESPONSE = _operation(_start_response, answers.read_response, ResponseEvents)
 _FETCH = _operation(_start_fetch, answers.read_fetched, functools.partial(ResponseEvents, fetched=True))
 _EMBEDDING = _operation(_start_embedding, answers.read_embedding)
-_METHODS = (
-    ("chat.completions", "Completions", {"create": _CHAT, "parse": _CHAT}),
-    ("beta.chat.completions", "Completions", {"parse": _CHAT}),  # where it was before 1.92
-    ("completions", "Completions", {"create": _COMPLETION}),
-    ("responses", "Responses", {"create": _RESPONSE, "parse": _RESPONSE, "retrieve": _FETCH}),
-    ("beta.responses", "Responses", {"create": _RESPONSE, "retrieve": _FETCH}),
-    ("embeddings", "Embeddings", {"create": _EMBEDDING}),
-)
+_METHODS = {
+    "chat.completions": ("Completions", {"create": _CHAT, "parse": _CHAT}),
+    "beta.chat.completions": ("Completions", {"parse": _CHAT}),  # where it was before 1.92
+    "completions": ("Completions", {"create": _COMPLETION}),
+    "responses": ("Responses", {"create": _RESPONSE, "parse": _RESPONSE, "retrieve": _FETCH}),
+    "beta.responses": ("Responses", {"create": _RESPONSE, "retrieve": _FETCH}),
+    "embeddings": ("Embeddings", {"create": _EMBEDDING}),
+}
 
 
 OVER_HTTP = {
@@ -223,13 +222,9 @@ OVER_HTTP = {
 """The same over plain HTTP: what starts the call (of a `Server` and a body), reads the answer, takes chunks."""
 
 
-def instrument(patches: Patches, _module: ModuleType) -> None:
-    """Wrap the methods, synchronous and asynchronous, that the version has; the `stream` helpers stand on `create`."""
-    for module, owner, methods in _METHODS:
-        try:
-            resource = importlib.import_module(f"openai.resources.{module}")
-        except ImportError:  # responses came with 1.66
-            continue
-        for name, operation in methods.items():
-            for kind in (owner, f"Async{owner}"):
-                patches.replace(getattr(resource, kind), name, functools.partial(wrap, operation=operation))
+def instrument(patches: Patches, module: ModuleType) -> None:
+    """Wrap the methods of one resource, synchronous and asynchronous; the `stream` helpers stand on `create`."""
+    owner, methods = _METHODS[module.__name__.removeprefix("openai.resources.")]
+    for name, operation in methods.items():
+        for kind in (owner, f"Async{owner}"):
+            patches.replace(getattr(module, kind), name, functools.partial(wrap, operation=operation))
