@@ -10,9 +10,10 @@ neither the OpenTelemetry SDK nor a model library.
 from __future__ import annotations
 
 from limelight.carry import carry
+from limelight.decorators import observe
 from limelight.identity import context
 from limelight.instance import Limelight
-from limelight.spans import observe, span
+from limelight.spans import span
 from limelight.version import __version__
 
 _DEFAULT = Limelight()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import json
 import threading
 
@@ -253,3 +254,8 @@ def test_threads_share_one_worker(spans: Recorded) -> None:
         thread.join()
     assert len(spans.spans()) == 160
     assert sum(thread.name == "limelight-export" for thread in threading.enumerate()) == 1
+
+
+def test_what_has_no_name_is_observed_by_its_type(spans: Recorded) -> None:
+    assert limelight.observe(functools.partial(divmod, 7))(2) == (3, 1)
+    assert spans.only().name == "partial"
