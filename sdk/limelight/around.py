@@ -48,7 +48,7 @@ def _begin(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if recorder is None:
         return None
     owner, rest = (args[0], args[1:]) if operation.is_method else (None, args)
-    return operation.start(recorder, owner, rest, kwargs)
+    return calls.begin(operation.start, recorder, owner, rest, kwargs)
 
 
 def _amended(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:

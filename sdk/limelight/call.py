@@ -20,10 +20,11 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from limelight import semconv
 from limelight.content import Content, RedactFailed
-from limelight.guard import quiet, warn_once
+from limelight.guard import quiet, report, warn_once
 from limelight.metrics import Metrics
 
 _STACK_CHARS = 4096
+_NAME_CHARS = 256
 _READING, _RECORDING = quiet("reading a stream's chunks"), quiet("recording an error")
 _COUNTING, _WRITING = quiet("counting a call"), quiet("writing attributes")
 
@@ -51,7 +52,14 @@ class Recorder:
     """The setting of that name: which outgoing requests carry the trace."""
 
 
+class _Begun(threading.local):
+    """The id of the call that this thread started last: no more, so that nothing is kept alive."""
+
+    call: int = 0
+
+
 _current: Recorder | None = None
+_begun = _Begun()
 _open: dict[int, Call] = {}
 _abandoned: deque[Call] = deque()
 _reaping = threading.RLock()  # a signal handler may flush while this thread reaps
@@ -99,6 +107,16 @@ def muted() -> frozenset[str]:
     return names or frozenset()
 
 
+def begin(start: Callable[..., Call | None], *arguments: Any) -> Call | None:
+    """What `start` starts. Where it fails after that, on what it was about to read, the span that is there is kept."""
+    _begun.call = 0
+    try:
+        return start(*arguments)
+    except Exception as error:
+        report("reading a request", error)
+        return _open.get(_begun.call)
+
+
 class Call:
     """One operation under observation; every method may be called after the end and then does nothing."""
 
@@ -132,6 +150,7 @@ class Call:
         self.on_stop: Callable[[Call], None] | None = None
         """Writes what is known so far (a stream's chunks) just before the span ends."""
         _open[id(self)] = self
+        _begun.call = id(self)
 
     @classmethod
     def start(
@@ -258,7 +277,7 @@ def record_error(span: Span, recorder: Recorder, error: BaseException, at_ns: in
     """Give a span the status and the event of an exception; the attributes to set with them are returned."""
     name = class_name(error)
     fields: dict[str, Any] = {semconv.ERROR_TYPE: name}
-    message = _clean(recorder, str(error), fields)
+    message = _clean(recorder, _message(error), fields)
     # cut only after it is clean: half a secret is none that a redactor knows
     stack = _clean(recorder, "".join(traceback.format_exception(error))[-4 * _STACK_CHARS :], fields)[-_STACK_CHARS:]
     span.set_status(Status(StatusCode.ERROR, message))
@@ -269,6 +288,14 @@ def record_error(span: Span, recorder: Recorder, error: BaseException, at_ns: in
     }
     span.add_event("exception", attributes, timestamp=at_ns)
     return fields
+
+
+def _message(error: BaseException) -> str:
+    """What an exception says; its `__str__` may be broken, as `traceback` knows too."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _clean(recorder: Recorder, text: str, fields: dict[str, Any]) -> str:
@@ -291,7 +318,7 @@ def model_call(
 ) -> Call:
     """Start the span of a model request: `{operation} {model}`, CLIENT where it leaves the process."""
     kind = SpanKind.CLIENT if remote else SpanKind.INTERNAL
-    name = f"{operation} {model}" if model else operation
+    name = f"{operation} {model[:_NAME_CHARS]}" if model else operation
     attributes = {
         semconv.OPERATION_NAME: operation,
         semconv.REQUEST_MODEL: model,

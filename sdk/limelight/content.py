@@ -6,27 +6,27 @@ Strings pass the redactors first. Objects are read through their fields; what ha
 from __future__ import annotations
 
 import base64
-import dataclasses
+import collections
 import datetime as dt
 import decimal
 import enum
-import functools
 import hashlib
 import json
 import math
 import pathlib
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from limelight import redact as redactors
 from limelight.redact import Redact
+from limelight.values import MAX_ITEMS, choice, is_a, items, number, own, stored_fields, word
 
 MAX_BYTES = 2**20
 """Largest serialised value: one attribute, UTF-8."""
 MAX_DEPTH = 16
-MAX_NODES = 20_000
+MAX_NODES = MAX_ITEMS
 _STRUCTURE = frozenset({"type", "role", "id", "name", "mime_type", "modality", "size", "sha256", "finish_reason"})
 
 TIME_NS = 250_000_000
@@ -61,12 +61,15 @@ class Content:
 
     def messages(self, messages: list[dict[str, Any]]) -> str:
         """JSON of semconv messages, or of parts; roles, types, ids and names are structure and are not redacted."""
-        return self._fit(lambda copy: [copy.part(message) for message in messages])
+        return self._fit(lambda copy: copy.parts(messages))
 
     def value(self, value: Any) -> str:
         """Text as it is, anything else as JSON."""
-        if isinstance(value, str) and not value.startswith("data:"):
-            return self._fit(lambda copy: copy.text(value), dump=False)
+        text = word(value)
+        if text is None and type(value) in _PRINTABLE:
+            text = str(value)
+        if text is not None and not text.startswith("data:"):
+            return self._fit(lambda copy: copy.text(text), dump=False)
         return self._fit(lambda copy: copy.plain(value, MAX_DEPTH))
 
     def json(self, value: Any) -> str:
@@ -79,17 +82,27 @@ class Content:
 
     def _fit(self, build: Callable[[_Copy], Any], *, dump: bool = True) -> str:
         """Serialise within MAX_BYTES: escapes and wide characters are only known afterwards, so shrink and repeat."""
-        budget = MAX_BYTES
+        budget, nodes = MAX_BYTES, MAX_NODES
         deadline_ns = self._clock_ns() + TIME_NS
         while True:
-            built = build(_Copy(budget, self._redactors, self._is_redacted, self._clock_ns, deadline_ns))
+            built = build(_Copy(budget, nodes, self._redactors, self._is_redacted, self._clock_ns, deadline_ns))
             text: str = _dump(built) if dump else built
             if not text.isascii():
                 text = text.encode("utf-8", "replace").decode()
             size = len(text) if text.isascii() else len(text.encode())
             if size <= MAX_BYTES or budget == 0:
                 return text if size <= MAX_BYTES else json.dumps("[too large]")
-            budget = budget * MAX_BYTES // size * 9 // 10
+            budget, nodes = (bound * MAX_BYTES // size * 9 // 10 for bound in (budget, nodes))
+
+
+def attribute(value: Any) -> Any:
+    """A plain attribute: words, numbers, booleans and lists of them as they are, anything else as a value's text."""
+    if type(value) is bool:
+        return value
+    if is_a(value, (list, tuple)):
+        return [known for item in items(value) if (known := attribute(item)) is not None]
+    known = number(value)
+    return known if known is not None or value is None or is_a(value, float) else _PLAIN.value(value)
 
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -103,13 +116,14 @@ class _Copy:
     def __init__(
         self,
         budget: int,
+        nodes: int,
         redactors: tuple[Redact, ...],
         is_redacted: bool,
         clock_ns: Callable[[], int],
         deadline_ns: int,
     ) -> None:
         self._budget = budget
-        self._nodes = MAX_NODES
+        self._nodes = nodes
         self._redactors = redactors
         self._is_redacted = is_redacted
         self._clock_ns = clock_ns
@@ -135,14 +149,25 @@ class _Copy:
             text = _redacted(redact, text)
         return text
 
-    def part(self, value: dict[str, Any]) -> dict[str, Any]:
+    def parts(self, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Messages or parts, as many as there is room for."""
+        copied: list[dict[str, Any]] = []
+        for value in values:
+            if self._nodes <= 0:
+                copied.append({"type": "text", "content": _TOO_MANY})
+                break
+            self._nodes -= 1
+            copied.append(self._part(value))
+        return copied
+
+    def _part(self, value: dict[str, Any]) -> dict[str, Any]:
         """A message or a part: structure stays, everything else is content."""
         copied: dict[str, Any] = {}
         item: Any
         for key, item in value.items():
             if key == "parts":
-                copied[key] = [self.part(part) for part in item]
-            elif isinstance(item, str) and (key in _STRUCTURE or self._short(item)):  # nearly every other field
+                copied[key] = self.parts(item)
+            elif type(item) is str and (key in _STRUCTURE or self._short(item)):  # nearly every other field
                 copied[key] = item
             elif item is not None:
                 copied[key] = self.plain(item, MAX_DEPTH)
@@ -156,65 +181,95 @@ class _Copy:
         return True
 
     def plain(self, value: Any, depth: int) -> Any:
-        if isinstance(value, str):
-            return blob_of_url(value) if value.startswith("data:") and ";base64," in value[:128] else self.text(value)
-        if value is None or isinstance(value, bool):
+        text = word(value)
+        if text is not None:
+            return blob_of_url(text) if text.startswith("data:") and ";base64," in text[:128] else self.text(text)
+        kind = type(value)
+        if value is None or kind is bool:
             return value
-        if isinstance(value, int):
-            return self._whole(value) if self._is_redacted else value
-        if isinstance(value, float):
-            return value if math.isfinite(value) else str(value)
+        if issubclass(kind, (int, float)):
+            return self._number(int.__int__(value) if issubclass(kind, int) else float.__float__(value))
         self._nodes -= 1
         if depth == 0 or self._nodes <= 0:
-            return "[cut: too deep]" if depth == 0 else "[cut: too many values]"
+            return "[cut: too deep]" if depth == 0 else _TOO_MANY
         if not self._nodes & 255 and self._clock_ns() > self._deadline_ns:
             self._nodes = 0
             return _TOO_SLOW
-        if isinstance(value, Mapping):
-            return self._mapping(cast("Mapping[Any, Any]", value), depth)
-        if isinstance(value, (list, tuple, set, frozenset)):
-            return [self.plain(item, depth - 1) for item in cast("list[Any]", value) if self._nodes > 0]
-        if isinstance(value, (bytes, bytearray)):
-            return blob("application/octet-stream", bytes(value))
-        return self._object(value, depth)
+        if issubclass(kind, dict):
+            return self._mapping(dict.items(value), depth)
+        if issubclass(kind, (list, tuple)):
+            return [self.plain(item, depth - 1) for item in items(value) if self._nodes > 0]
+        if kind is set or kind is frozenset:
+            return [self.plain(item, depth - 1) for item in value if self._nodes > 0]
+        if kind is bytes or kind is bytearray:
+            return blob("application/octet-stream", value)
+        return self._object(kind, value, depth)
 
-    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    def _mapping(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
         copied: dict[str, Any] = {}
-        for key, item in value.items():
+        for key, item in pairs:
             if self._nodes <= 0:
                 break
-            name = _key(key)
-            is_secret = self._is_redacted and isinstance(item, (str, int, float)) and redactors.is_secret_name(name)
-            copied[name] = redactors.SECRET if is_secret else self.plain(item, depth - 1)
+            name = _key(key)[:_MAX_KEY]
+            is_secret = self._is_redacted and issubclass(type(item), (str, int, float))
+            if is_secret and redactors.is_secret_name(name):
+                copied[name] = redactors.SECRET
+            else:
+                copied[name] = self.plain(item, depth - 1)
         return copied
 
-    def _whole(self, value: int) -> int | str:
-        """A whole number, unless it is a card's."""
-        text = str(value) if 10**12 <= value < 10**19 else ""
+    def _number(self, value: float) -> int | float | str:
+        """A number as JSON has it, unless it is a card's: neither infinite nor of a thousand digits."""
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
+        if value.bit_length() > _MAX_BITS:
+            return f"[cut: a whole number of {value.bit_length()} bits]"
+        text = str(value) if self._is_redacted and 10**12 <= value < 10**19 else ""
         return value if redactors.cards(text) == text else redactors.CARD
 
-    def _object(self, value: Any, depth: int) -> Any:
-        if isinstance(value, enum.Enum):
-            return self.plain(value.value, depth - 1)
-        if isinstance(value, _PRINTABLE):
+    def _object(self, kind: type, value: Any, depth: int) -> Any:
+        if issubclass(kind, enum.Enum):
+            return self.plain(choice(value), depth - 1)
+        if kind in _PRINTABLE:
             return self.text(str(value))
-        kind = type(value)
-        if dataclasses.is_dataclass(value):
-            names = [field.name for field in dataclasses.fields(value)]
-            return {name: self.plain(getattr(value, name, None), depth - 1) for name in names}
-        if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "model_fields"):
-            # the stored fields, not model_dump(): serialisers are user code
-            stored = {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}
-            return {key: self.plain(item, depth - 1) for key, item in stored.items() if item is not None}
-        return f"<{kind.__module__}.{kind.__qualname__}>"
+        if issubclass(kind, collections.UserDict):
+            return self.plain(own(value).get("data"), depth - 1)
+        # what is stored, not model_dump() or properties: those are user code
+        stored = stored_fields(value)
+        if stored is None:
+            return f"<{kind.__module__}.{kind.__qualname__}>"
+        return self._mapping(((key, item) for key, item in stored.items() if item is not None), depth)
 
 
-_TOO_SLOW = "[cut: took too long]"
-_PRINTABLE = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID, pathlib.PurePath)
+_TOO_SLOW, _TOO_MANY = "[cut: took too long]", "[cut: too many values]"
+_MAX_BITS = 1024
+_MAX_KEY = 512
+_PRINTABLE = frozenset(
+    {
+        dt.date,
+        dt.datetime,
+        dt.time,
+        dt.timedelta,
+        decimal.Decimal,
+        uuid.UUID,
+        pathlib.PurePosixPath,
+        pathlib.PureWindowsPath,
+        pathlib.PosixPath,
+        pathlib.WindowsPath,
+    }
+)
+"""What the standard library prints by itself; a class derived from one prints as its author likes."""
+
+
+_PLAIN = Content()
 
 
 def _key(key: Any) -> str:
-    return key if isinstance(key, str) else str(key) if isinstance(key, (int, float)) else f"<{type(key).__name__}>"
+    name = word(key)
+    if name is None:
+        known = key if type(key) is bool else number(key)
+        name = f"<{type(key).__name__}>" if known is None else str(known)
+    return name
 
 
 def _redacted(redact: Redact, text: str) -> str:
@@ -227,7 +282,7 @@ def _redacted(redact: Redact, text: str) -> str:
     return clean
 
 
-def blob(mime_type: str, data: bytes) -> dict[str, Any]:
+def blob(mime_type: str, data: bytes | bytearray) -> dict[str, Any]:
     """What is kept of binary data: its type, size in bytes and SHA-256."""
     return {"type": "blob", "mime_type": mime_type, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -244,75 +299,3 @@ def blob_of_url(url: str) -> dict[str, Any]:
     """The same for a `data:` URL."""
     head, _, data = url.partition(",")
     return blob_of_base64(head[len("data:") :].partition(";")[0] or "text/plain", data)
-
-
-def field(value: Any, name: str) -> Any:
-    """`value[name]` of a mapping or `value.name` of an object; None where there is none.
-
-    Pydantic models are read through their stores: asking one for an attribute it lacks costs microseconds.
-    """
-    kind = type(value)
-    if kind is dict:
-        return value.get(name)
-    if value is None:
-        return None
-    extra: Any = getattr(value, "__pydantic_extra__", _NOT_PYDANTIC)
-    if extra is None or type(extra) is dict:  # a class, unlike an object, has a descriptor here
-        stored = value.__dict__
-        return stored[name] if name in stored else extra.get(name) if extra else None
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value).get(name)
-    return getattr(value, name, None)
-
-
-_NOT_PYDANTIC = object()
-
-
-def reader(value: Any) -> Callable[[str], Any]:
-    """`field` of one value, for who reads several: a quarter of the time a field."""
-    kind = type(value)
-    if kind is dict:
-        return value.get
-    if value is None:
-        return _nothing
-    extra: Any = getattr(value, "__pydantic_extra__", _NOT_PYDANTIC)
-    if extra is None or type(extra) is dict:
-        return {**extra, **value.__dict__}.get if extra else value.__dict__.get
-    return functools.partial(field, value)
-
-
-def _nothing(_name: str) -> None:
-    return None
-
-
-def items(value: Any) -> Sequence[Any]:
-    """The items of a list or tuple; of anything else none: an iterator is the user's, and can be read only once."""
-    return cast("Sequence[Any]", value) if isinstance(value, (list, tuple)) else ()
-
-
-def word(value: Any) -> str | None:
-    """A string, or None: other objects are not asked to print themselves."""
-    if type(value) is str:
-        return value
-    return str(value) if isinstance(value, str) else None
-
-
-def number(value: Any) -> int | float | None:
-    """A number, or None; booleans are none."""
-    if value is None or type(value) is int:
-        return value
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def count(value: Any) -> int | None:
-    """A whole number, or None; some libraries hold counts as `20.0`."""
-    if value is None or type(value) is int:
-        return value
-    known = number(value)
-    return int(known) if known is not None and (isinstance(known, int) or known.is_integer()) else None
-
-
-def words(value: Any) -> list[str] | None:
-    """The strings of a list, or of a single one; None where there are none."""
-    found = [value] if isinstance(value, str) else [item for item in items(value) if isinstance(item, str)]
-    return found or None

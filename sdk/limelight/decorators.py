@@ -83,10 +83,10 @@ def observe(
     return observe_function(function, kind, name, capture)
 
 
-def observe_function(
-    function: Callable[..., Any], kind: str | None, name: str | None, capture: bool
-) -> Callable[..., Any]:
+def observe_function(function: Any, kind: str | None, name: str | None, capture: bool) -> Any:
     """The observing wrapper of one function, of the same sort as the function itself."""
+    if isinstance(function, (classmethod, staticmethod)):  # decorated below: it stays what it is
+        return type(function)(observe_function(function.__func__, kind, name, capture))
     observed = _Observed(function, name, kind, capture)
     if inspect.isasyncgenfunction(function):
         return _observe_async_generator(observed)
@@ -184,7 +184,7 @@ class _Steps:
 
     def finish(self) -> None:
         """End the span with what was yielded: texts are joined."""
-        texts = all(isinstance(item, str) for item in self._items)
+        texts = all(type(item) is str for item in self._items)
         self._observed.end(self._call, "".join(self._items) if texts else self._items)
 
     def fail(self, error: BaseException) -> None:

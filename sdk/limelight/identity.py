@@ -16,8 +16,9 @@ from opentelemetry import context as otel_context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
 from limelight import semconv
-from limelight.content import Content
+from limelight.content import Content, attribute
 from limelight.guard import quiet
+from limelight.values import is_a
 
 _KEY = otel_context.create_key("limelight-identity")
 _PLAIN = Content()
@@ -80,11 +81,19 @@ def _merged(outer: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     merged = {**outer, **{name: value for name, value in given.items() if value is not None}}
     tags, metadata = given.get(semconv.TAGS), given.get(semconv.METADATA)
     if tags is not None:
-        named = [tags] if isinstance(tags, str) else [str(tag) for tag in tags]
-        merged[semconv.TAGS] = [*dict.fromkeys([*outer.get(semconv.TAGS, ()), *named])]
+        merged[semconv.TAGS] = [*dict.fromkeys([*outer.get(semconv.TAGS, ()), *_tags(tags)])]
     if metadata is not None:
-        merged[semconv.METADATA] = {**outer.get(semconv.METADATA, {}), **dict(metadata)}
+        merged[semconv.METADATA] = {**outer.get(semconv.METADATA, {})}
+        with quiet("reading metadata"):
+            merged[semconv.METADATA].update(metadata)
     return merged
+
+
+def _tags(given: Any) -> list[str]:
+    if is_a(given, (set, frozenset)):
+        return sorted(str(attribute(tag)) for tag in given)
+    known = attribute(given)
+    return [str(tag) for tag in known] if isinstance(known, list) else [str(known)]
 
 
 def attributes(where: otel_context.Context | None = None, *, with_baggage: bool = False) -> dict[str, Any]:
@@ -99,9 +108,8 @@ def attributes(where: otel_context.Context | None = None, *, with_baggage: bool 
 
 
 def _attribute(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _PLAIN.json(value)
-    return value if isinstance(value, list) else str(value)
+    known = attribute(value)
+    return known if isinstance(known, (str, list)) or known is None else str(known)
 
 
 # -- across processes --------------------------------------------------------------------------------------------------
@@ -123,7 +131,7 @@ def baggage_headers() -> dict[str, str]:
     carrying = otel_context.Context()  # an application's own baggage is not ours to send
     for name in _IN_BAGGAGE:
         if name in values:
-            carrying = baggage.set_baggage(name, str(values[name]), carrying)
+            carrying = baggage.set_baggage(name, str(attribute(values[name])), carrying)
     if values.get(semconv.TAGS):
         carrying = baggage.set_baggage(semconv.TAGS, json.dumps(values[semconv.TAGS]), carrying)
     headers: dict[str, str] = {}

@@ -18,7 +18,7 @@ from limelight import config as configuration
 from limelight import lifecycle, patch, semconv
 from limelight.call import Recorder
 from limelight.config import Config
-from limelight.content import Content
+from limelight.content import MAX_BYTES, Content
 from limelight.guard import forget_warnings, quiet, warn_once
 from limelight.metrics import Metrics
 from limelight.redact import Redact
@@ -252,7 +252,7 @@ def _program() -> str:
 
 
 def _private_provider(config: Config, resource: Resource, ids: IdGenerator | None) -> TracerProvider:
-    """A provider of our own: the global one stays free, and its limits cannot cut our JSON in two.
+    """A provider of our own: the global one stays free, and its limits, of none of our JSON, cannot cut that in two.
 
     The sampler looks at the trace id alone, whatever a foreign parent decided: a trace is sampled as a whole.
     """
@@ -262,11 +262,10 @@ def _private_provider(config: Config, resource: Resource, ids: IdGenerator | Non
 
     from limelight.sampling import ByTraceId
 
-    unlimited = SpanLimits.UNSET
     return SdkTracerProvider(
         sampler=ALWAYS_ON if config.sample_rate == 1 else ByTraceId(config.sample_rate),
         resource=resource,
         shutdown_on_exit=False,
         id_generator=ids,
-        span_limits=SpanLimits(max_attribute_length=unlimited, max_span_attribute_length=unlimited),
+        span_limits=SpanLimits(max_attribute_length=MAX_BYTES, max_span_attribute_length=MAX_BYTES),
     )

@@ -50,7 +50,7 @@ def _add(spans: Any, span: ReadableSpan) -> None:
         trace_state=_state(context.trace_state) if context.trace_state else None,
         parent_span_id=None if parent is None else parent.span_id.to_bytes(8, "big"),
         flags=_flags(parent),
-        name=span.name,
+        name=_utf8(span.name),
         kind=span.kind.value + 1,  # the same order; OTLP has an UNSPECIFIED before it
         start_time_unix_nano=span.start_time,
         end_time_unix_nano=span.end_time,
@@ -72,6 +72,10 @@ def _add(spans: Any, span: ReadableSpan) -> None:
             dropped_attributes_count=link.dropped_attributes,
         )
         add_attributes(linked.attributes, link.attributes)
+
+
+def _utf8(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _state(state: TraceState) -> str:
@@ -103,7 +107,7 @@ def put(target: AnyValue, value: Any) -> None:
         try:
             target.string_value = value
         except UnicodeEncodeError:
-            target.string_value = value.encode("utf-8", "replace").decode()
+            target.string_value = _utf8(value)
     elif isinstance(value, bool):
         target.bool_value = value
     elif isinstance(value, int):

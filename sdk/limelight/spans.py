@@ -10,8 +10,9 @@ from opentelemetry.trace import format_span_id, format_trace_id
 from limelight import call as calls
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field
+from limelight.content import attribute
 from limelight.guard import quiet
+from limelight.values import field, is_a, items, word
 
 _OPERATIONS: dict[str, tuple[str, str | None]] = {
     "tool": ("execute_tool", semconv.TOOL_NAME),
@@ -27,6 +28,7 @@ def start(name: str, kind: str | None) -> Call | None:
     recorder = calls.installed()
     if recorder is None:
         return None
+    name, kind = word(name) or "span", word(kind)
     operation, name_attribute = _OPERATIONS.get(kind or "", (None, None))
     attributes: dict[str, Any] = {semconv.OPERATION_NAME: operation}
     if operation is None:
@@ -58,18 +60,19 @@ def set_output(call: Call, kind: str | None, value: Any) -> None:
 
 def _query(value: Any) -> str | None:
     """The query of a retriever: the text itself, its `query` argument, or its only text argument."""
-    if isinstance(value, str):
-        return value
-    named = field(value, "query")
-    texts = [item for item in value.values() if isinstance(item, str)] if isinstance(value, dict) else []
-    return named if isinstance(named, str) else texts[0] if len(texts) == 1 else None
+    text = word(value) or word(field(value, "query"))
+    if text is not None or type(value) is not dict:
+        return text
+    texts = [found for item in value.values() if (found := word(item)) is not None]
+    return texts[0] if len(texts) == 1 else None
 
 
 def _documents(value: Any) -> list[Any] | None:
     """A list of documents, texts becoming `{"content": text}`; None where the value is no such list."""
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, (dict, str)) for item in value):
+    found = items(value)
+    if not is_a(value, (list, tuple)) or not all(is_a(item, (dict, str)) for item in found):
         return None
-    return [{"content": item} if isinstance(item, str) else item for item in value]
+    return [item if (text := word(item)) is None else {"content": text} for item in found]
 
 
 class span:  # noqa: N801  `with limelight.span(...)` reads as the block it opens
@@ -107,7 +110,8 @@ class span:  # noqa: N801  `with limelight.span(...)` reads as the block it open
                 if output is not None:
                     set_output(self._call, self._kind, output)
                 for name, value in attributes.items():
-                    self._call.set(name, value)
+                    with quiet("setting an attribute"):
+                        self._call.set(name.encode("utf-8", "replace").decode(), attribute(value))
         return self
 
     @property

@@ -19,6 +19,11 @@ from limelight.watch import Chunks, Watch, Whole, after
 __all__ = ["Chunks", "Steps", "Whole", "conceal_usage", "follow", "follow_async", "follow_body", "relay", "relay_async"]
 
 
+def is_usage_alone(chunk: Any) -> bool:
+    """Whether a chunk has usage and no choices."""
+    return not getattr(chunk, "choices", True) and getattr(chunk, "usage", None) is not None
+
+
 class _Followed:
     """What both inner iterators share: the vendor's iterator, its watch, and whether a step is running."""
 
@@ -38,10 +43,8 @@ class _Followed:
             self._watch.end()
 
     def _hides(self, chunk: Any) -> bool:
-        """Whether a chunk is there only because we asked for usage: it has usage and no choices."""
-        if chunk.choices or chunk.usage is None:
-            return False
-        return not self._watch.keeps_usage
+        """Whether a chunk is there only because we asked for usage."""
+        return is_usage_alone(chunk) and not self._watch.keeps_usage
 
     def _over(self, error: BaseException | None) -> None:
         if error is None:
@@ -163,9 +166,9 @@ def conceal_usage(stream: Any) -> None:
     """Withhold the usage chunk of a stream that could not be followed; stands on nothing else here."""
     inner = stream._iterator  # noqa: SLF001
     if hasattr(inner, "__anext__"):
-        stream._iterator = (chunk async for chunk in inner if chunk.choices or chunk.usage is None)  # noqa: SLF001
+        stream._iterator = (chunk async for chunk in inner if not is_usage_alone(chunk))  # noqa: SLF001
     else:
-        stream._iterator = (chunk for chunk in inner if chunk.choices or chunk.usage is None)  # noqa: SLF001
+        stream._iterator = (chunk for chunk in inner if not is_usage_alone(chunk))  # noqa: SLF001
 
 
 _ENTERING, _LEAVING = quiet("entering a stream"), quiet("leaving a stream")

@@ -18,6 +18,7 @@ from limelight.call import Call, Recorder
 from limelight.guard import quiet
 from limelight.propagate import Headers, carrying
 from limelight.providers import http_shapes
+from limelight.values import field, is_a, word
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -35,9 +36,9 @@ def _headers(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> tuple[Headers, s
 def _start(_recorder: Recorder, session: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     method = args[0] if args else kwargs.get("method")
     url = args[1] if len(args) > 1 else kwargs.get("str_or_url")
-    if not isinstance(method, str) or method.upper() != "POST":
+    if (word(method) or "").upper() != "POST":
         return None
-    if type(url).__module__.partition(".")[0] != "yarl" and not isinstance(url, str):
+    if type(url).__module__.partition(".")[0] != "yarl" and type(url) is not str:
         return None
     base = getattr(session, "_base_url", None)
     parts = urllib.parse.urlsplit(urllib.parse.urljoin(str(base or ""), str(url)))
@@ -50,7 +51,7 @@ def _body(kwargs: dict[str, Any]) -> Any:
     """What is to be sent, where it is at hand; a generator, a file or a form is the library's to read."""
     value = kwargs.get("json")
     data = kwargs.get("data") if value is None else value
-    return data if isinstance(data, (bytes, bytearray, str, dict)) else getattr(data, "_value", None)
+    return data if is_a(data, (bytes, bytearray, str, dict)) else field(data, "_value")
 
 
 def _finish(call: Call, response: Any, _kwargs: dict[str, Any], _asked: bool) -> None:

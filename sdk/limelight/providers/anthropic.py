@@ -19,13 +19,13 @@ from opentelemetry.trace import NoOpTracer
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, model_call, muted
-from limelight.content import field, items, number, word, words
 from limelight.guard import quiet
 from limelight.providers import anthropic_messages as messages
 from limelight.providers import stainless
 from limelight.providers.anthropic_answers import MessageEvents, read_message
 from limelight.providers.hosts import provider_of, server_of
 from limelight.providers.stainless import given
+from limelight.values import field, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -51,9 +51,9 @@ def _start(recorder: Recorder, client: Any, args: tuple[Any, ...], kwargs: dict[
     options = args[1] if len(args) > 1 else kwargs.get("options")
     path = (word(field(options, "url")) or "").partition("?")[0]
     body, extra = field(options, "json_data"), field(options, "extra_json")
-    if path != _PATH or not isinstance(body, dict):
+    if path != _PATH or type(body) is not dict:
         return None
-    sent = {**body, **extra} if isinstance(extra, dict) else body
+    sent = {**body, **extra} if type(extra) is dict else body
     return _start_message(recorder, client, cast("dict[str, Any]", sent))
 
 
@@ -84,8 +84,10 @@ def _start_message(recorder: Recorder, client: Any, body: dict[str, Any]) -> Cal
 
 def _output_type(body: dict[str, Any]) -> str | None:
     """`json` where a schema is asked for; `output_format` is the older place."""
-    asked = field(given(body.get("output_config")), "format") or given(body.get("output_format"))
-    return "json" if field(asked, "type") == "json_schema" else None
+    for asked in (field(given(body.get("output_config")), "format"), given(body.get("output_format"))):
+        if word(field(asked, "type")) == "json_schema":
+            return "json"
+    return None
 
 
 def _finish(by_body: bool, call: Call, result: Any, _kwargs: dict[str, Any], _asked: bool) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from limelight import semconv, wire
 from limelight.call import Call
-from limelight.content import count, field, items, word
 from limelight.providers import anthropic_messages as messages
+from limelight.values import count, field, items, stored_fields, word
 
 _WORDS = (
     ("service_tier", semconv.ANTHROPIC_RESPONSE_SERVICE_TIER),
@@ -58,7 +58,8 @@ def read_usage(call: Call, usage: Any) -> None:
         call.set(attribute, count(field(field(usage, "server_tool_use"), name)))
     for name, attribute in _WORDS:
         call.set(attribute, word(field(usage, name)))
-    compactions = [entry for entry in items(field(usage, "iterations")) if field(entry, "type") == "compaction"]
+    iterations = items(field(usage, "iterations"))
+    compactions = [entry for entry in iterations if word(field(entry, "type")) == "compaction"]
     if compactions:
         call.set(semconv.ANTHROPIC_COMPACTION_INPUT_TOKENS, sum(_input(entry) or 0 for entry in compactions))
         outputs = (count(field(entry, "output_tokens")) or 0 for entry in compactions)
@@ -127,11 +128,11 @@ class MessageEvents:
 
     def add(self, chunk: Any) -> bool:
         """Take one event; True where it carries content: a piece of text, thinking or arguments, a tool's name."""
-        kind: Any = field(chunk, "type") if type(chunk) is dict else chunk.type
+        kind = word(field(chunk, "type"))
         if kind == "content_block_delta":
-            return self._delta(field(chunk, "index") or 0, field(chunk, "delta"))
+            return self._delta(count(field(chunk, "index")) or 0, field(chunk, "delta"))
         if kind == "content_block_start":
-            return self._start(field(chunk, "index") or 0, field(chunk, "content_block"))
+            return self._start(count(field(chunk, "index")) or 0, field(chunk, "content_block"))
         if kind == "message_start":
             self._head = field(chunk, "message")
             self._count(field(self._head, "usage"))
@@ -146,24 +147,22 @@ class MessageEvents:
     def _start(self, index: int, start: Any) -> bool:
         if self._keep:
             self._blocks[index] = _Block(start)
-        kind = field(start, "type")
+        kind = word(field(start, "type")) or ""
         return kind not in _STARTS_EMPTY or bool(field(start, kind))
 
     def _delta(self, index: int, delta: Any) -> bool:
-        kind = field(delta, "type")
+        kind = word(field(delta, "type")) or ""
         piece = field(delta, _DELTAS.get(kind, ""))
         block = self._blocks.get(index)
-        if block is not None and isinstance(piece, str):
+        if block is not None and type(piece) is str:
             block.pieces.append(piece)
         elif block is not None and kind == "citations_delta":
             block.citations.append(field(delta, "citation"))
         return bool(piece)
 
     def _count(self, usage: Any) -> None:
-        known: Any = usage if isinstance(usage, dict) else getattr(usage, "__dict__", {})
+        known = usage if type(usage) is dict else stored_fields(usage) or {}
         self._usage.update({name: value for name, value in known.items() if value is not None})
-        extra: Any = getattr(usage, "__pydantic_extra__", None)  # fields newer than the library's types
-        self._usage.update(extra or {})
 
     def fill(self, call: Call) -> None:
         """Write what has arrived; the output's count is known only from the last events."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from limelight.content import blob_of_base64, field, items, word
+from limelight.content import blob_of_base64
+from limelight.values import field, items, word
 
 Message = dict[str, Any]
 Part = dict[str, Any]
@@ -30,8 +31,9 @@ def of_answer(blocks: Any, stop_reason: str | None) -> list[Message]:
 
 def parts(content: Any) -> list[Part]:
     """Text or blocks as parts."""
-    if isinstance(content, str):
-        return [{"type": "text", "content": content}] if content else []
+    text = word(content)
+    if text is not None:
+        return [{"type": "text", "content": text}] if text else []
     return [{name: value for name, value in _part(block).items() if value is not None} for block in items(content)]
 
 
@@ -48,7 +50,7 @@ def _part(block: Any) -> Part:
         return {"type": "tool_call", **called, "arguments": field(block, "input")}
     if kind == "tool_result":
         content = field(block, "content")
-        response = content if isinstance(content, str) else parts(content)
+        response = parts(content) if word(content) is None else content
         failed = True if field(block, "is_error") is True else None
         answered = {"id": field(block, "tool_use_id"), "response": response, "is_error": failed}
         return {"type": "tool_call_response", **answered}

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, model_call
-from limelight.content import count, field, items, number, word, words
 from limelight.providers import cohere_messages as messages
 from limelight.providers import openai_messages
 from limelight.providers.cohere_streams import ChatEvents, LegacyChatEvents
 from limelight.providers.hosts import of_address
 from limelight.stream import relay, relay_async
+from limelight.values import count, field, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -128,8 +128,8 @@ def _read_embed(call: Call, answer: Any, _kwargs: dict[str, Any]) -> None:
     messages.read_usage(call, field(answer, "meta"))
     vectors = field(answer, "embeddings")
     for found in (vectors, *(field(vectors, name) for name in _VECTORS)):
-        if isinstance(found, list) and found:
-            call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(items(found[0])) or None)
+        if items(found):
+            call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(items(items(found)[0])) or None)
             return
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import count, field, items, word
 from limelight.providers import openai_messages
+from limelight.values import count, field, items, word
 
 Message = dict[str, Any]
 _ROLES = {"USER": "user", "CHATBOT": "assistant", "SYSTEM": "system", "TOOL": "tool"}
@@ -78,15 +78,13 @@ def ranked(results: Any, documents: Any) -> list[dict[str, Any]]:
 
 
 def _id(document: Any, index: int | None) -> str | None:
-    own = None if isinstance(document, str) else word(field(document, "id"))
-    return own or (None if index is None else str(index))
+    return word(field(document, "id")) or (None if index is None else str(index))
 
 
 def _content(document: Any) -> Any:
-    if isinstance(document, str):
-        return document
-    text = word(field(document, "text")) or word(field(document, "data"))
-    return text or field(document, "data") or document
+    data = field(document, "data")
+    text = word(document) or word(field(document, "text")) or word(data)
+    return (document if data is None else data) if text is None else text
 
 
 def read_usage(call: Call, usage: Any) -> None:

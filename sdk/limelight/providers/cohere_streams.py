@@ -6,9 +6,9 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field, items, word
 from limelight.providers import cohere_messages as messages
 from limelight.providers.openai_messages import text_part, tool_call_part
+from limelight.values import count, field, items, word
 
 
 class ChatEvents:
@@ -30,7 +30,7 @@ class ChatEvents:
         kind = word(field(chunk, "type"))
         delta = field(chunk, "delta")
         message = field(delta, "message")
-        index = field(chunk, "index") or 0
+        index = count(field(chunk, "index")) or 0
         if kind in {"content-start", "content-delta"}:
             return self._content(index, field(message, "content"))
         if kind == "tool-plan-delta":

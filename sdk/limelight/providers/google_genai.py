@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from limelight import semconv, wire
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call
-from limelight.content import count, number, word, words
 from limelight.providers import google_genai_parts as parts
 from limelight.providers.google_genai_parts import named
 from limelight.providers.hosts import of_address
 from limelight.stream import relay, relay_async
+from limelight.values import count, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -83,7 +83,8 @@ def _start_embed(recorder: Recorder, models: Any, _args: tuple[Any, ...], kwargs
         semconv.EMBEDDINGS_DIMENSION_COUNT: count(named(config, "output_dimensionality")),
     }
     call = model_call(recorder, "embeddings", _bare(kwargs.get("model")), attributes)
-    given = next((kwargs[name] for name in ("contents", "content", "batch_contents") if kwargs.get(name)), None)
+    names = ("contents", "content", "batch_contents")
+    given = next((found for name in names if (found := kwargs.get(name)) is not None), None)
     if call.records_content:
         call.set_value(semconv.LIMELIGHT_INPUT, parts.of_embedded(given))
     return call
@@ -94,7 +95,7 @@ def _modality(usage: Any, names: tuple[str, ...], modality: str) -> int | None:
     counts = [
         count(named(entry, "token_count"))
         for name in names
-        for entry in parts.items(named(usage, name))
+        for entry in items(named(usage, name))
         if parts.value_of(named(entry, "modality")) == modality
     ]
     known = [found for found in counts if found is not None]
@@ -137,10 +138,9 @@ def _read_answer(call: Call, answer: Any) -> None:
 
 
 def _read_embedding(call: Call, answer: Any) -> None:
-    found = parts.items(named(answer, "embeddings"))
+    found = items(named(answer, "embeddings"))
     vector = named(found[0], "values") if found else None
-    if isinstance(vector, list):
-        call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(vector))
+    call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(items(vector)) or None)
     usage = named(answer, "usage_metadata")
     counted = [_sum(named(entry, "statistics"), "token_count") for entry in found]  # Vertex counts text by text
     known = [found for found in counted if found is not None]
@@ -166,12 +166,10 @@ class AnswerChunks:
         self._usage = named(chunk, "usage_metadata") or self._usage
         self._blocked = parts.value_of(named(named(chunk, "prompt_feedback"), "block_reason")) or self._blocked
         carries = False
-        for position, candidate in enumerate(parts.items(named(chunk, "candidates"))):
-            index = named(candidate, "index")
-            index = index if isinstance(index, int) else position
-            found = [
-                part for part in parts.items(named(named(candidate, "content"), "parts")) if parts.is_content(part)
-            ]
+        for position, candidate in enumerate(items(named(chunk, "candidates"))):
+            index = count(named(candidate, "index"))
+            index = position if index is None else index
+            found = [part for part in items(named(named(candidate, "content"), "parts")) if parts.is_content(part)]
             carries = carries or bool(found)
             self._parts.setdefault(index, []).extend(found if self._keep else ())
             reason = parts.value_of(named(candidate, "finish_reason"))

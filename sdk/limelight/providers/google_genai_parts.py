@@ -5,11 +5,11 @@ Dicts may use either spelling of a name, `inline_data` or `inlineData`: the libr
 
 from __future__ import annotations
 
-import enum
-import inspect
 from typing import Any
 
-from limelight.content import blob, blob_of_base64, field, items, word
+from limelight.content import blob, blob_of_base64
+from limelight.providers.functions import described
+from limelight.values import choice, field, is_a, items, word
 
 Message = dict[str, Any]
 Part = dict[str, Any]
@@ -18,7 +18,7 @@ Part = dict[str, Any]
 def named(value: Any, name: str) -> Any:
     """A field by its name, in a dict also by its JSON name."""
     found = field(value, name)
-    if found is None and isinstance(value, dict) and "_" in name:
+    if found is None and is_a(value, dict) and "_" in name:
         head, *rest = name.split("_")
         return field(value, head + "".join(piece.capitalize() for piece in rest))
     return found
@@ -26,7 +26,7 @@ def named(value: Any, name: str) -> Any:
 
 def value_of(value: Any) -> str | None:
     """The word of an enum or a string, as the provider spells it."""
-    return word(value.value if isinstance(value, enum.Enum) else value)
+    return word(choice(value))
 
 
 def of_instruction(instruction: Any) -> list[Part]:
@@ -38,22 +38,26 @@ def of_contents(contents: Any) -> list[Message]:
     """The `contents` argument: text, parts, contents, or a list of these; parts in a row are one user message."""
     messages: list[Message] = []
     loose: list[Part] = []
-    for item in items(contents) if isinstance(contents, (list, tuple)) else [contents]:
-        if item is not None and not _is_content(item) and not isinstance(item, (list, tuple)):
+    for item in items(contents) if _is_list(contents) else [contents]:
+        if item is not None and not _is_content(item) and not _is_list(item):
             loose.append(_part(item))
             continue
         if loose:
             messages.append({"role": "user", "parts": loose})
             loose = []
-        if isinstance(item, (list, tuple)):
+        if _is_list(item):
             messages.append({"role": "user", "parts": [_part(part) for part in items(item)]})
         elif item is not None:
             messages.append(_message(item))
     return [*messages, {"role": "user", "parts": loose}] if loose else messages
 
 
+def _is_list(value: Any) -> bool:
+    return is_a(value, (list, tuple))
+
+
 def _is_content(item: Any) -> bool:
-    return not isinstance(item, str) and isinstance(named(item, "parts"), (list, tuple))
+    return _is_list(named(item, "parts"))
 
 
 def _message(content: Any) -> Message:
@@ -85,12 +89,13 @@ def of_embedded(contents: Any) -> Any:
 
 def is_content(part: Any) -> bool:
     """Whether a part says something: streams also send parts with empty text, or a signature alone."""
-    return bool(named(part, "text")) or any(named(part, name) is not None for name in _KINDS)
+    return bool(word(named(part, "text"))) or any(named(part, name) is not None for name in _KINDS)
 
 
 def _part(part: Any) -> Part:
-    if isinstance(part, str):
-        return {"type": "text", "content": part}
+    text = word(part)
+    if text is not None:
+        return {"type": "text", "content": text}
     text = word(named(part, "text"))
     if text is not None:
         return {"type": "reasoning" if named(part, "thought") is True else "text", "content": text}
@@ -115,7 +120,7 @@ def _modality(mime_type: str | None) -> str:
 def _inline(data: Any) -> Part:
     mime_type = word(named(data, "mime_type")) or "application/octet-stream"
     held = named(data, "data")
-    kept = blob(mime_type, held) if isinstance(held, bytes) else blob_of_base64(mime_type, word(held) or "")
+    kept = blob(mime_type, held) if type(held) is bytes else blob_of_base64(mime_type, word(held) or "")
     return {**kept, "modality": _modality(mime_type)}
 
 
@@ -156,8 +161,9 @@ def of_tools(tools: Any) -> list[Any]:
     found: list[Any] = []
     for tool in items(tools):
         declared = items(named(tool, "function_declarations"))
-        if inspect.isroutine(tool):
-            found.append({"type": "function", "name": tool.__name__, "description": inspect.getdoc(tool)})
+        function = described(tool)
+        if function is not None:
+            found.append({"type": "function", **function})
         elif declared:
             found += [_declaration(function) for function in declared]
         else:

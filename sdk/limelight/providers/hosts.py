@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from limelight import semconv
-from limelight.content import word
+from limelight.values import word
 
 _MANAGED = {
     "api.openai.com": "openai",

@@ -10,7 +10,7 @@ import functools
 import importlib
 import re
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,8 +19,8 @@ from opentelemetry import context as otel_context
 from limelight import call as calls
 from limelight import patch, semconv, wire
 from limelight.call import Call, Recorder, model_call
-from limelight.content import field, items, word
 from limelight.providers.hosts import Server
+from limelight.values import field, is_a, items, word
 from limelight.watch import Chunks, Whole
 
 Json = dict[str, Any]
@@ -109,9 +109,7 @@ def _json(body: Any) -> Json | None:
     """The object a body is; None for any other, and for one beyond the bound."""
     if isinstance(body, (bytes, bytearray, str)):
         body = wire.parse(bytes(body) if isinstance(body, bytearray) else body) if len(body) <= wire.MAX_BYTES else None
-    if type(body) is dict:
-        return cast("Json", body)
-    return dict(cast("Mapping[str, Any]", body)) if isinstance(body, Mapping) else None
+    return cast("Json", body) if is_a(body, dict) else None
 
 
 def _start(recorder: Recorder, sent: Sent, module: str, name: str, body: Json) -> Call | None:
@@ -244,7 +242,7 @@ class _Checked:
 
     def add(self, chunk: Any) -> bool:
         """Take one value; True where it carries content."""
-        if isinstance(chunk, Mapping) and chunk.get("error") and "status" not in chunk:
+        if type(chunk) is dict and chunk.get("error") and "status" not in chunk:
             self._error = chunk
         return self._inner.add(chunk)
 

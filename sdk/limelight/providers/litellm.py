@@ -18,13 +18,13 @@ from opentelemetry import context as otel_context
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call, muted
-from limelight.content import count, field, items, number, word, words
 from limelight.guard import quiet
 from limelight.providers import litellm_answers as answers
 from limelight.providers import litellm_names as names
 from limelight.providers import openai_messages as messages
 from limelight.providers.hosts import of_address
 from limelight.providers.litellm_streams import MUTES, STREAMS, ResponseStream, TextStream, observe_steps, watch
+from limelight.values import count, field, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches

@@ -6,10 +6,10 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import count, field, items, number, word
 from limelight.providers import litellm_names as names
 from limelight.providers import openai_answers
 from limelight.providers.hosts import of_address
+from limelight.values import count, field, items, number, word
 
 Json = dict[str, Any]
 _GUESSED = frozenset({"anthropic", "aws.bedrock"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from limelight.content import field, word
+from limelight.values import field, word
 
 _PROVIDERS = {
     "azure": "azure.ai.openai",

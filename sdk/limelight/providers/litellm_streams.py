@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from limelight import semconv
 from limelight.call import HTTP, Call
-from limelight.content import field, items, word
 from limelight.guard import quiet
 from limelight.providers import litellm_answers as answers
 from limelight.providers.openai_streams import ChatChunks, ResponseEvents
+from limelight.values import field, items, word
 from limelight.watch import Chunks, Watch
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from limelight import call as calls
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, model_call, muted
-from limelight.content import count, field, items, number, word, words
 from limelight.guard import quiet
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
 from limelight.providers.hosts import of_address
 from limelight.providers.openai_streams import ChatChunks
 from limelight.stream import follow, follow_async, relay, relay_async
+from limelight.values import count, field, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -39,6 +39,11 @@ def _server(resource: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     provider = next((name for word_of, name in _CLOUDS.items() if word_of in module), None)
     address = word(kwargs.get("server_url")) or resource.sdk_configuration.get_server_details()[0]
     return of_address(address, provider, otherwise="mistral_ai")
+
+
+def _given(value: Any) -> Any:
+    """The value, or None for the library's "not given" mark."""
+    return None if type(value).__name__ == "Unset" else value
 
 
 def _start(recorder: Recorder, resource: Any, operation: str, kwargs: dict[str, Any], is_stream: bool = False) -> Call:
@@ -57,7 +62,7 @@ def _start(recorder: Recorder, resource: Any, operation: str, kwargs: dict[str, 
         semconv.REQUEST_CHOICE_COUNT: None if choices == 1 else choices,
         semconv.REQUEST_REASONING_LEVEL: word(kwargs.get("reasoning_effort")),
         semconv.AGENT_ID: word(kwargs.get("agent_id")),
-        semconv.OUTPUT_TYPE: messages.output_type(kwargs.get("response_format") or None),  # "not given" is false
+        semconv.OUTPUT_TYPE: messages.output_type(_given(kwargs.get("response_format"))),
     }
     return model_call(recorder, operation, word(kwargs.get("model")), attributes)
 
@@ -90,7 +95,7 @@ def _start_embedding(recorder: Recorder, resource: Any, _args: tuple[Any, ...], 
     call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, count(kwargs.get("output_dimension")))
     call.set(semconv.REQUEST_ENCODING_FORMATS, words(kwargs.get("encoding_format")))
     given = kwargs.get("inputs")
-    call.set_value(semconv.LIMELIGHT_INPUT, given if isinstance(given, str) else items(given) or None)
+    call.set_value(semconv.LIMELIGHT_INPUT, word(given) or items(given) or None)
     return call
 
 
@@ -131,12 +136,13 @@ class Events(ChatChunks):
         return super()._text(pieces, word(piece))
 
     def _tool(self, seen: Any, index: int, tool: Any, called: Any) -> None:
-        call_id = field(tool, "id")
+        call_id = word(field(tool, "id"))
         call_id = None if call_id == "null" else call_id
         while call_id and index in seen.tools and seen.tools[index]["id"] not in {None, call_id}:
             index += 1  # a server that leaves the index out: the library then says 0 of each
         arguments = field(called, "arguments")
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        text = word(arguments)
+        text = json.dumps(arguments) if text is None else text
         super()._tool(seen, index, {"id": call_id}, {"name": field(called, "name"), "arguments": text})
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call
-from limelight.content import blob, blob_of_base64, field, items, word, words
+from limelight.content import blob, blob_of_base64
+from limelight.providers.functions import described
 from limelight.providers.hosts import Server, server_of
 from limelight.stream import relay, relay_async
+from limelight.values import count, field, is_a, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -32,24 +34,23 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name
 def _start(recorder: Recorder, client: Any, operation: str, model: Any, kwargs: dict[str, Any]) -> Call:
     host, port = server_of(client if isinstance(client, Server) else client._client)  # noqa: SLF001  no public way
     options = kwargs.get("options")
-    stop = field(options, "stop")
     name = word(model) or None
-    thinking = kwargs.get("think")
+    asked = word(kwargs.get("format")) if is_a(kwargs.get("format"), str) else kwargs.get("format")
     attributes: dict[str, Any] = {
         semconv.PROVIDER_NAME: "ollama",
         semconv.SERVER_ADDRESS: host,
         semconv.SERVER_PORT: port or _DEFAULT_PORT,
-        semconv.REQUEST_STREAM: True if kwargs.get("stream") else None,
-        semconv.REQUEST_MAX_TOKENS: field(options, "num_predict"),
-        semconv.REQUEST_TEMPERATURE: field(options, "temperature"),
-        semconv.REQUEST_TOP_P: field(options, "top_p"),
-        semconv.REQUEST_TOP_K: field(options, "top_k"),
-        semconv.REQUEST_SEED: field(options, "seed"),
-        semconv.REQUEST_FREQUENCY_PENALTY: field(options, "frequency_penalty"),
-        semconv.REQUEST_PRESENCE_PENALTY: field(options, "presence_penalty"),
-        semconv.REQUEST_STOP_SEQUENCES: words(stop),
-        semconv.REQUEST_REASONING_LEVEL: thinking if isinstance(thinking, str) else None,
-        semconv.OUTPUT_TYPE: "json" if kwargs.get("format") else None,
+        semconv.REQUEST_STREAM: True if kwargs.get("stream") is True else None,
+        semconv.REQUEST_MAX_TOKENS: number(field(options, "num_predict")),
+        semconv.REQUEST_TEMPERATURE: number(field(options, "temperature")),
+        semconv.REQUEST_TOP_P: number(field(options, "top_p")),
+        semconv.REQUEST_TOP_K: number(field(options, "top_k")),
+        semconv.REQUEST_SEED: number(field(options, "seed")),
+        semconv.REQUEST_FREQUENCY_PENALTY: number(field(options, "frequency_penalty")),
+        semconv.REQUEST_PRESENCE_PENALTY: number(field(options, "presence_penalty")),
+        semconv.REQUEST_STOP_SEQUENCES: words(field(options, "stop")),
+        semconv.REQUEST_REASONING_LEVEL: word(kwargs.get("think")),
+        semconv.OUTPUT_TYPE: None if asked is None or asked == "" else "json",
     }
     return model_call(recorder, operation, name, attributes)
 
@@ -67,7 +68,7 @@ def _start_chat(recorder: Recorder, client: Any, args: tuple[Any, ...], kwargs: 
 def _start_generate(recorder: Recorder, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     call = _start(recorder, client, "text_completion", _argument(args, kwargs, 0, "model"), kwargs)
     if call.records_content:
-        system = kwargs.get("system")
+        system = word(kwargs.get("system"))
         if system:
             call.set_messages(semconv.SYSTEM_INSTRUCTIONS, [{"type": "text", "content": system}])
         prompt = {"role": "user", "content": _argument(args, kwargs, 1, "prompt"), "images": kwargs.get("images")}
@@ -91,23 +92,20 @@ def _start_system_one(recorder: Recorder, client: Any, args: tuple[Any, ...], kw
 
 def _tool(tool: Any) -> Any:
     """A definition as it is; of a Python function its name and docstring."""
-    if not inspect.isroutine(tool):
-        return tool
-    described = {"name": getattr(tool, "__name__", "tool"), "description": inspect.getdoc(tool)}
-    return {"type": "function", "function": described}
+    function = described(tool)
+    return tool if function is None else {"type": "function", "function": function}
 
 
 def _message(message: Any) -> dict[str, Any]:
     role = word(field(message, "role")) or "assistant"
     content = field(message, "content")
     if role == "tool":
-        name = field(message, "tool_name") or field(message, "name")
+        name = word(field(message, "tool_name")) or word(field(message, "name"))
         return {"role": role, "parts": [{"type": "tool_call_response", "name": name, "response": content}]}
     parts: list[dict[str, Any]] = []
-    if field(message, "thinking"):
-        parts.append({"type": "reasoning", "content": field(message, "thinking")})
-    if content:
-        parts.append({"type": "text", "content": content})
+    for kind, text in (("reasoning", word(field(message, "thinking"))), ("text", word(content))):
+        if text:
+            parts.append({"type": kind, "content": text})
     parts += [_image(image) for image in items(field(message, "images"))]
     for tool_call in items(field(message, "tool_calls")):
         function = field(tool_call, "function")
@@ -117,26 +115,28 @@ def _message(message: Any) -> dict[str, Any]:
 
 
 def _image(image: Any) -> dict[str, Any]:
-    value = field(image, "value") or image
-    if isinstance(value, bytes):
+    value = field(image, "value")
+    value = image if value is None else value
+    if type(value) is bytes:
         return {**blob("image", value), "modality": "image"}
-    if isinstance(value, str) and len(value) > 1024:  # base64; anything shorter is a path
-        return {**blob_of_base64("image", value), "modality": "image"}
+    text = word(value) or ""
+    if len(text) > 1024:  # base64; anything shorter is a path
+        return {**blob_of_base64("image", text), "modality": "image"}
     return {"type": "uri", "uri": value, "modality": "image"}
 
 
 def _read_counts(call: Call, answer: Any) -> None:
-    call.set(semconv.RESPONSE_MODEL, field(answer, "model") or None)
-    call.set(semconv.USAGE_INPUT_TOKENS, field(answer, "prompt_eval_count"))
-    call.set(semconv.USAGE_OUTPUT_TOKENS, field(answer, "eval_count"))
-    call.set(semconv.USAGE_CACHE_READ_INPUT_TOKENS, _extra(answer, "prompt_eval_cached_count"))
+    call.set(semconv.RESPONSE_MODEL, word(field(answer, "model")) or None)
+    call.set(semconv.USAGE_INPUT_TOKENS, count(field(answer, "prompt_eval_count")))
+    call.set(semconv.USAGE_OUTPUT_TOKENS, count(field(answer, "eval_count")))
+    call.set(semconv.USAGE_CACHE_READ_INPUT_TOKENS, count(_extra(answer, "prompt_eval_cached_count")))
     for name, attribute in (
         ("load_duration", semconv.LIMELIGHT_LOAD_DURATION),
         ("prompt_eval_duration", semconv.LATENCY_TIME_IN_PREFILL),
         ("eval_duration", semconv.LATENCY_TIME_IN_DECODE),
         ("total_duration", semconv.LATENCY_E2E),
     ):
-        duration_ns = field(answer, name)
+        duration_ns = number(field(answer, name))
         call.set(attribute, None if duration_ns is None else duration_ns / _NS)
 
 
@@ -147,7 +147,7 @@ def _extra(answer: Any, name: str) -> Any:
 
 def _read_answer(call: Call, answer: Any, message: dict[str, Any]) -> None:
     _read_counts(call, answer)
-    reason = field(answer, "done_reason")
+    reason = word(field(answer, "done_reason"))
     call.set(semconv.RESPONSE_FINISH_REASONS, [reason] if reason else None)
     if message["parts"]:
         call.set_messages(semconv.OUTPUT_MESSAGES, [{**message, "finish_reason": reason or ""}])
@@ -168,16 +168,16 @@ def _as_message(answer: Any) -> dict[str, Any]:
 
 def _read_embed(call: Call, answer: Any) -> None:
     _read_counts(call, answer)
-    vectors = field(answer, "embeddings")
-    vector = vectors[0] if vectors else field(answer, "embedding")
-    call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(vector) if vector else None)
+    vectors = items(field(answer, "embeddings"))
+    vector = items(vectors[0] if vectors else field(answer, "embedding"))
+    call.set(semconv.EMBEDDINGS_DIMENSION_COUNT, len(vector) or None)
 
 
 def _read_system_one(call: Call, answer: Any) -> None:
     usage = field(answer, "usage")
-    call.set(semconv.RESPONSE_MODEL, field(answer, "model") or None)
-    call.set(semconv.USAGE_INPUT_TOKENS, field(usage, "input_tokens"))
-    call.set(semconv.USAGE_OUTPUT_TOKENS, field(usage, "output_tokens"))
+    call.set(semconv.RESPONSE_MODEL, word(field(answer, "model")) or None)
+    call.set(semconv.USAGE_INPUT_TOKENS, count(field(usage, "input_tokens")))
+    call.set(semconv.USAGE_OUTPUT_TOKENS, count(field(usage, "output_tokens")))
     call.set_value(semconv.LIMELIGHT_OUTPUT, field(answer, "answers"), as_json=True)
 
 
@@ -195,11 +195,12 @@ class Chunks:
         """Take one chunk; True where it carries text, thinking or a tool call."""
         self._last = chunk
         message = field(chunk, "message") or _as_message(chunk)
-        text, thinking, tools = field(message, "content"), field(message, "thinking"), field(message, "tool_calls")
+        text, thinking = word(field(message, "content")), word(field(message, "thinking"))
+        tools = items(field(message, "tool_calls"))
         if self._keep:
             self._text.append(text or "")
             self._thinking.append(thinking or "")
-            self._tool_calls.extend(tools or ())
+            self._tool_calls.extend(tools)
         return bool(text or thinking or tools)
 
     def fill(self, call: Call) -> None:

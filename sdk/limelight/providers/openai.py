@@ -6,20 +6,20 @@ A raw response is read from its bytes beside the user, never parsed through the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import Call, Recorder, model_call
-from limelight.content import count, field, items, number, word, words
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
 from limelight.providers import stainless, vllm_server
 from limelight.providers.hosts import Server, provider_of
 from limelight.providers.openai_streams import ChatChunks, ResponseEvents
 from limelight.providers.stainless import given
+from limelight.values import count, field, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -118,7 +118,9 @@ def _start_completion(recorder: Recorder, resource: Any, _args: tuple[Any, ...],
 
 def _start_response(recorder: Recorder, resource: Any, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     conversation = given(kwargs.get("conversation"))
-    text_format = given(kwargs.get("text_format")) or field(given(kwargs.get("text")), "format")
+    text_format = given(kwargs.get("text_format"))
+    if text_format is None:
+        text_format = field(given(kwargs.get("text")), "format")
     attributes = {
         semconv.OPENAI_API_TYPE: "responses",
         semconv.REQUEST_MAX_TOKENS: number(kwargs.get("max_output_tokens")),
@@ -165,9 +167,7 @@ def _finish(read: Any, chunks: Any, call: Call, result: Any, _kwargs: dict[str, 
 def _is_raw(kwargs: dict[str, Any]) -> bool:
     """Whether the call comes through `.with_raw_response` or `.with_streaming_response`."""
     headers = kwargs.get("extra_headers")
-    return isinstance(headers, Mapping) and any(
-        isinstance(name, str) and name.lower() == _RAW for name in cast("Mapping[Any, Any]", headers)
-    )
+    return type(headers) is dict and any((word(name) or "").lower() == _RAW for name in cast("dict[Any, Any]", headers))
 
 
 def _ask_usage(recorder: Recorder, resource: Any, kwargs: dict[str, Any]) -> dict[str, Any] | None:
@@ -177,7 +177,8 @@ def _ask_usage(recorder: Recorder, resource: Any, kwargs: dict[str, Any]) -> dic
     """
     if not recorder.ask_stream_usage or kwargs.get("stream") is not True or _is_raw(kwargs):
         return None
-    options = given(kwargs.get("stream_options")) or {}
+    asked = given(kwargs.get("stream_options"))
+    options = {} if asked is None else asked
     if type(options) is not dict or "include_usage" in options or not _takes_stream_options(_client(resource), kwargs):
         return None
     if "continuous_usage_stats" in options:  # vLLM heeds it only together with ours, and then changes every chunk
@@ -190,7 +191,9 @@ def _takes_stream_options(client: Any, kwargs: dict[str, Any]) -> bool:
     if provider == _AZURE:
         version = word(getattr(client, "_api_version", None))
         # `extra_body` is how "on your data" is asked for, which refuses the option
-        return not given(kwargs.get("extra_body")) and (version is None or version >= _AZURE_STREAM_OPTIONS)
+        extra = given(kwargs.get("extra_body"))
+        is_bare = extra is None or (type(extra) is dict and not extra)
+        return is_bare and (version is None or version >= _AZURE_STREAM_OPTIONS)
     return provider not in _REFUSE_STREAM_OPTIONS
 
 

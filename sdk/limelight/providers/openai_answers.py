@@ -10,9 +10,9 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import count, field, items, number, reader, word
 from limelight.providers import openai_messages as messages
 from limelight.providers import vllm_server
+from limelight.values import count, field, items, number, reader, word
 
 Told = Callable[[str], Any]
 _INPUT_DETAILS = (

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from limelight.content import blob_of_base64, blob_of_url, field, items, reader, word
+from limelight.content import blob_of_base64, blob_of_url
+from limelight.values import field, items, reader, word, words
 
 Message = dict[str, Any]
 Part = dict[str, Any]
@@ -44,8 +45,7 @@ def of_chat(messages: Any) -> list[Message]:
 
 def of_prompt(prompt: Any) -> list[Message]:
     """The `prompt` argument of completions: a text or several; token ids are left out."""
-    texts = [prompt] if isinstance(prompt, str) else [text for text in items(prompt) if isinstance(text, str)]
-    return [{"role": "user", "parts": [text_part(text)]} for text in texts]
+    return [{"role": "user", "parts": [text_part(text)]} for text in words(prompt) or ()]
 
 
 def of_choice(choice: Any) -> Message:
@@ -61,7 +61,7 @@ def _message(message: Any) -> Message:
     role = word(told("role")) or "assistant"
     content = told("content")
     if role in {"tool", "function"}:
-        answer = told("tool_call_id") or told("name")
+        answer = word(told("tool_call_id")) or word(told("name"))
         response = [_content(part) for part in items(content)] or content
         return {"role": role, "parts": [{"type": "tool_call_response", "id": answer, "response": response}]}
     parts: list[Part] = []
@@ -69,7 +69,7 @@ def _message(message: Any) -> Message:
     if reasoning:
         parts.append({"type": "reasoning", "content": reasoning})
     parts += _contents(content)
-    refusal = told("refusal")
+    refusal = word(told("refusal"))
     if refusal:
         parts.append({"type": "refusal", "content": refusal})
     parts += _audio(told("audio"))
@@ -98,7 +98,8 @@ def text_part(text: str) -> Part:
 
 
 def _tool_call(tool_call: Any) -> Part:
-    called = field(tool_call, "function") or field(tool_call, "custom")
+    called = field(tool_call, "function")
+    called = field(tool_call, "custom") if called is None else called
     arguments = field(called, "arguments")
     return tool_call_part(
         field(tool_call, "id"), field(called, "name"), field(called, "input") if arguments is None else arguments
@@ -111,14 +112,15 @@ def tool_call_part(call_id: Any, name: Any, arguments: Any) -> Part:
 
 
 def _contents(content: Any) -> list[Part]:
-    if isinstance(content, str):
-        return [text_part(content)] if content else []
+    text = word(content)
+    if text is not None:
+        return [text_part(text)] if text else []
     return [_content(part) for part in items(content)]
 
 
 def _content(part: Any) -> Part:
     """One content part, of chat completions or of the Responses API."""
-    kind = field(part, "type")
+    kind = word(field(part, "type"))
     if kind in {"text", "input_text", "output_text", "summary_text", "reasoning_text"}:
         return {"type": "text", "content": field(part, "text")}
     if kind == "thinking":  # of Cohere a text, of Mistral parts of text
@@ -129,21 +131,23 @@ def _content(part: Any) -> Part:
         return {"type": "refusal", "content": field(part, "refusal")}
     if kind in {"image_url", "input_image"}:
         image = field(part, "image_url")
-        url = image if isinstance(image, str) else field(image, "url")
-        return _reference("image", url) if isinstance(url, str) else _file("image", field(part, "file_id"))
+        url = word(image) or word(field(image, "url"))
+        return _file("image", field(part, "file_id")) if url is None else _reference("image", url)
     if kind == "input_audio":
         audio = field(part, "input_audio")
-        if isinstance(audio, str):  # Mistral
-            return _reference("audio", audio)
+        sound = word(audio)  # Mistral
+        if sound is not None:
+            return _reference("audio", sound)
         mime_type = f"audio/{word(field(audio, 'format')) or 'unknown'}"
         return {**blob_of_base64(mime_type, word(field(audio, "data")) or ""), "modality": "audio"}
     if kind == "document_url":  # Mistral
         return _reference("file", word(field(part, "document_url")) or "")
     if kind in {"file", "input_file"}:
-        file = field(part, "file") or part
+        file = field(part, "file")
+        file = part if file is None else file
         data = word(field(file, "file_data")) or word(field(file, "file_url"))
         return _reference("file", data) if data else _file("file", field(file, "file_id"))
-    return {"type": word(kind) or "custom", "content": part}
+    return {"type": kind or "custom", "content": part}
 
 
 def _reference(modality: str, url: str) -> Part:
@@ -160,8 +164,9 @@ def _file(modality: str, file_id: Any) -> Part:
 
 def of_items(value: Any) -> list[Message]:
     """The `input` argument of the Responses API: text or a list of items."""
-    if isinstance(value, str):
-        return [{"role": "user", "parts": [text_part(value)]}]
+    text = word(value)
+    if text is not None:
+        return [{"role": "user", "parts": [text_part(text)]}]
     return [_item(item) for item in items(value)]
 
 
@@ -176,7 +181,7 @@ def of_output(parts: list[Part], finish_reason: str | None) -> list[Message]:
 
 
 def _item(item: Any) -> Message:
-    kind = field(item, "type")
+    kind = word(field(item, "type"))
     if kind in {None, "message"}:
         return {"role": word(field(item, "role")) or "assistant", "parts": _contents(field(item, "content"))}
     if kind in {"function_call", "custom_tool_call"}:
@@ -194,11 +199,11 @@ def _item(item: Any) -> Message:
         image = word(field(item, "result"))
         return _by("assistant", *([{**blob_of_base64("image", image), "modality": "image"}] if image else []))
     if kind in _SERVER_TOOLS:
-        name = word(field(item, "name")) or str(kind).removesuffix("_call")
+        name = word(field(item, "name")) or kind.removesuffix("_call")
         return _by(
             "assistant", {"type": "server_tool_call", "id": field(item, "id"), "name": name, "server_tool_call": item}
         )
-    return _by("assistant", {"type": word(kind) or "custom", "content": item})
+    return _by("assistant", {"type": kind or "custom", "content": item})
 
 
 def _by(role: str, *parts: Part) -> Message:
@@ -207,19 +212,16 @@ def _by(role: str, *parts: Part) -> Message:
 
 def output_type(response_format: Any, modalities: Any = None) -> str | None:
     """`speech`, `json` or `text`, as `modalities` and `response_format` ask; a class to parse into is `json`."""
-    if "audio" in items(modalities):
+    if "audio" in (words(modalities) or ()):
         return "speech"
     if response_format is None:
         return None
-    kind = field(response_format, "type")
-    return {"json_object": "json", "json_schema": "json", "text": "text"}.get(
-        kind if isinstance(kind, str) else "", "json"
-    )
+    return "text" if word(field(response_format, "type")) == "text" else "json"
 
 
 def finish_of_response(answer: Any) -> str | None:
     """Why a response ended, in the words of the convention; None while it runs."""
-    status = field(answer, "status")
+    status = word(field(answer, "status"))
     if status == "incomplete":
         reason = word(field(field(answer, "incomplete_details"), "reason")) or "length"
         return "length" if reason == "max_output_tokens" else reason
@@ -228,4 +230,4 @@ def finish_of_response(answer: Any) -> str | None:
     if status != "completed":
         return None
     calls = {"function_call", "custom_tool_call"}
-    return "tool_call" if any(field(item, "type") in calls for item in items(field(answer, "output"))) else "stop"
+    return "tool_call" if any(word(field(item, "type")) in calls for item in items(field(answer, "output"))) else "stop"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import blob, field, items, reader, word
+from limelight.content import blob
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
 from limelight.providers import vllm_server
+from limelight.values import count, field, items, reader, word
 
 
 class _Choice:
@@ -68,16 +70,19 @@ class ChatChunks:
     def add(self, chunk: Any) -> bool:
         """Take one chunk; True where it carries text, reasoning, a refusal, sound or a piece of a tool call."""
         # nearly every chunk: an object with one choice, the same as before, with text and nothing else
-        if self._text_of is not None and type(chunk) is not dict and chunk.usage is None:
-            choices: Any = chunk.choices
-            if choices and len(choices) == 1:
-                choice = choices[0]
-                delta = choice.delta
-                text = delta.content
-                goes_on = choice.index == self._index and choice.finish_reason is None
-                if text and goes_on and (len(delta.__pydantic_fields_set__) == 1 or _is_text_alone(delta)):
-                    self._text_of.append(text)
-                    return True
+        if self._text_of is not None and type(chunk) is not dict:
+            try:
+                if chunk.usage is None and len(chunk.choices) == 1:
+                    choice: Any = chunk.choices[0]
+                    delta = choice.delta
+                    text = delta.content
+                    goes_on = text and type(text) is str and choice.index == self._index
+                    is_alone = len(delta.__pydantic_fields_set__) == 1 or _is_text_alone(delta)
+                    if goes_on and is_alone and choice.finish_reason is None:
+                        self._text_of.append(text)
+                        return True
+            except (AttributeError, LookupError, TypeError):  # an odd chunk, built without validation
+                pass
         return self._add(chunk)
 
     def _add(self, chunk: Any) -> bool:
@@ -98,7 +103,7 @@ class ChatChunks:
         self._error = told("error") or self._error
         content = False
         for choice in choices:
-            index = field(choice, "index") or 0
+            index = count(field(choice, "index")) or 0
             seen = self._choices.get(index)
             if seen is None:
                 seen = self._choices[index] = _Choice()
@@ -112,7 +117,7 @@ class ChatChunks:
         return content
 
     def _text(self, pieces: list[str], piece: Any) -> bool:
-        if self._keep and piece and isinstance(piece, str):
+        if self._keep and piece and type(piece) is str:
             pieces.append(piece)
         return bool(piece)
 
@@ -124,7 +129,7 @@ class ChatChunks:
         carries |= self._text(seen.refusal, told("refusal"))
         carries |= self._sound(seen, told("audio"))
         for tool in items(told("tool_calls")):
-            self._tool(seen, field(tool, "index") or 0, tool, field(tool, "function") or field(tool, "custom"))
+            self._tool(seen, count(field(tool, "index")) or 0, tool, field(tool, "function") or field(tool, "custom"))
             carries = True
         function = told("function_call")
         if function is not None:
@@ -137,7 +142,8 @@ class ChatChunks:
             return False
         data = word(field(audio, "data"))
         if self._keep and data:
-            seen.sound.append(base64.b64decode(data))
+            with contextlib.suppress(ValueError):  # what is no base64 is no sound
+                seen.sound.append(base64.b64decode(data))
         return self._text(seen.text, field(audio, "transcript")) or bool(data)
 
     def _tool(self, seen: _Choice, index: int, tool: Any, called: Any) -> None:
@@ -205,19 +211,19 @@ class ResponseEvents:
 
     def add(self, chunk: Any) -> bool:
         """Take one event; True where it is a delta of content."""
-        kind: Any = field(chunk, "type") if type(chunk) is dict else chunk.type
+        kind = word(field(chunk, "type")) or ""
         part = _TEXTS.get(kind)
         if part is not None:
             if self._keep:
                 delta = word(field(chunk, "delta")) or ""
-                self._pieces.setdefault((field(chunk, "output_index") or 0, part), []).append(delta)
+                self._pieces.setdefault((count(field(chunk, "output_index")) or 0, part), []).append(delta)
             return True
         if kind in _ENDS:
             self._whole = field(chunk, "response")
         elif kind == "response.created":
             self._head = field(chunk, "response")
         elif kind in {"response.output_item.added", "response.output_item.done"}:
-            index = field(chunk, "output_index") or 0
+            index = count(field(chunk, "output_index")) or 0
             self._items[index] = field(chunk, "item")
             if kind.endswith("done"):
                 self._finished.add(index)

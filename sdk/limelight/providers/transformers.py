@@ -18,11 +18,11 @@ from limelight import call as calls
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, model_call
-from limelight.content import field, items, word
 from limelight.guard import quiet
 from limelight.providers.batches import inside, start_batch
 from limelight.providers.transformers_run import Run, described
 from limelight.providers.transformers_texts import Prompt, answers_of, prompts_of
+from limelight.values import field, items, word
 
 if TYPE_CHECKING:
     from limelight.patch import Patches

@@ -8,9 +8,9 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call, Recorder
-from limelight.content import field, number, word
 from limelight.guard import quiet
 from limelight.providers.transformers_tokens import Counted, count, shape
+from limelight.values import field, number, word
 
 _POSITIONS = {
     "inputs": 0,
@@ -23,7 +23,7 @@ _STREAMER = 7
 
 def described(model: Any) -> tuple[str | None, dict[str, Any]]:
     """(name, attributes) of a model: the name or path it was loaded by, where its weights are and of which type."""
-    device, dtype = field(model, "device"), field(model, "dtype")
+    device, dtype = getattr(model, "device", None), getattr(model, "dtype", None)  # properties of the library's
     kind, index = word(field(device, "type")), field(device, "index")
     name = word(field(field(model, "config"), "_name_or_path")) or word(field(model, "name_or_path"))
     return name, {

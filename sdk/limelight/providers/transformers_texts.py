@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from limelight.content import field, items, word
 from limelight.providers.openai_messages import of_chat
+from limelight.values import field, items, word
 
 
 @dataclass(frozen=True, slots=True)

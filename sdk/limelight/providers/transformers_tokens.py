@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from limelight.content import field
+from limelight.values import field
 
 Setting = Callable[[str], Any]
 """Name -> what `generate` goes by: the keyword, else the configuration given, else the model's own."""

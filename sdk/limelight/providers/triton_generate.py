@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from limelight import semconv
 from limelight.call import Call, Recorder, model_call
-from limelight.content import word
 from limelight.providers import tritonclient_fields as fields
+from limelight.values import word
 
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/(generate|generate_stream)$")
 

@@ -15,10 +15,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from limelight import call as calls
 from limelight import semconv
 from limelight.call import Call, Recorder, model_call, muted
-from limelight.content import word
 from limelight.guard import quiet
 from limelight.providers import tritonclient_fields as fields
 from limelight.providers import tritonclient_tensors as tensors
+from limelight.values import word
 
 LIBRARY = "tritonclient"
 _INFER = "infer"

@@ -14,8 +14,9 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import blob_of_base64, number, words
+from limelight.content import blob_of_base64
 from limelight.guard import warn_once
+from limelight.values import count, number, words
 from limelight.wire import parse
 
 Values = dict[str, list[Any]]
@@ -289,7 +290,7 @@ def _row(key: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _sum(values: list[Any]) -> int | None:
     """The counts of all rows together; None where there is none."""
-    counts = [count for value in values if isinstance(count := number(value), int)]
+    counts = [known for value in values if (known := count(value)) is not None]
     return sum(counts) if counts else None
 
 

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from limelight.content import items, word
 from limelight.providers.tritonclient_fields import Names, Values
+from limelight.values import items, word
 
 MAX_ELEMENTS = 4096
 """Larger tensors are images and embeddings, not prompts and counts."""

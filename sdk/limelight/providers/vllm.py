@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from limelight import semconv
 from limelight.around import Operation, wrap
 from limelight.call import HTTP, Call, Recorder, model_call
-from limelight.content import field, items, number, word, words
 from limelight.guard import quiet
 from limelight.providers.batches import inside, start_batch
 from limelight.providers.openai_messages import of_chat
 from limelight.providers.vllm_outputs import Completions, Pooled
 from limelight.stream import relay_async
+from limelight.values import field, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -229,7 +229,7 @@ def _start_generate(recorder: Recorder, engine: Any, args: tuple[Any, ...], kwar
 
 
 def _output_kind(params: Any) -> str | None:
-    return word(field(field(params, "output_kind"), "name"))
+    return word(getattr(field(params, "output_kind"), "name", None))
 
 
 def _start_encode(recorder: Recorder, engine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:

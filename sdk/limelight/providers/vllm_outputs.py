@@ -10,7 +10,7 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field, items, word
+from limelight.values import count, field, items, word
 
 _STAGES = (
     (semconv.LATENCY_TIME_IN_QUEUE, "queued_ts", "scheduled_ts"),
@@ -35,8 +35,8 @@ def _read_input(call: Call, output: Any, *, is_single: bool) -> None:
     tokens = field(output, "prompt_token_ids")
     call.set(semconv.USAGE_INPUT_TOKENS, None if tokens is None else len(tokens))
     if is_single:
-        call.set(semconv.USAGE_CACHE_READ_INPUT_TOKENS, field(output, "num_cached_tokens"))
-        call.set(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, field(output, "num_cache_creation_tokens"))
+        call.set(semconv.USAGE_CACHE_READ_INPUT_TOKENS, count(field(output, "num_cached_tokens")))
+        call.set(semconv.USAGE_CACHE_WRITE_INPUT_TOKENS, count(field(output, "num_cache_creation_tokens")))
 
 
 class _Sequence:

@@ -11,7 +11,7 @@ from typing import Any
 
 from limelight import semconv
 from limelight.call import Call
-from limelight.content import field, number, reader, word
+from limelight.values import field, model_extra, number, reader, word
 
 _MAX_KNOWN = 256
 _known: dict[tuple[Any, Any, Any], None] = {}
@@ -35,7 +35,7 @@ def recognise(call: Call, answer: Any) -> None:
     if request is None or request.get(semconv.PROVIDER_NAME) != "openai":
         return
     host = request.get(semconv.SERVER_ADDRESS)
-    if (isinstance(host, str) and host.endswith("openai.com")) or not _is_its(answer):
+    if (word(host) or "").endswith("openai.com") or not _is_its(answer):
         return
     call.set(semconv.PROVIDER_NAME, "vllm")
     call.request = {**request, semconv.PROVIDER_NAME: "vllm"}
@@ -53,8 +53,8 @@ def _is_its(answer: Any) -> bool:
 
 def _has(answer: Any, name: str) -> bool:
     """Whether an answer has a field, be it null."""
-    extra = answer if type(answer) is dict else getattr(answer, "__pydantic_extra__", None)
-    return isinstance(extra, dict) and name in extra
+    extra = answer if type(answer) is dict else model_extra(answer)
+    return extra is not None and name in extra
 
 
 def read_metrics(call: Call, metrics: Any) -> None:
