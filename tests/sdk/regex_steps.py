@@ -5,11 +5,18 @@ It walks the tree `re` itself parses and tries alternatives in the same order, s
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from collections.abc import Callable
-from re import _constants as codes  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
+
+codes: Any
+parser: Any
+if sys.version_info >= (3, 11):
+    codes, parser = importlib.import_module("re._constants"), importlib.import_module("re._parser")
+else:
+    codes, parser = importlib.import_module("sre_constants"), importlib.import_module("sre_parse")
 
 Then = Callable[[int], bool]
 _CATEGORIES = {
