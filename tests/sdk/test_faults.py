@@ -58,12 +58,15 @@ def _id(target: tuple[ModuleType, Any, str]) -> str:
     return f"{short}.{name}" if owner is module else f"{short}.{owner.__name__}.{name}"
 
 
+# between them these use every part of the core: a stream object, raw bodies, generators, plain HTTP
+_USE_THE_CORE = ("openai", "ollama", "httpx")
+
+
 def _concerned(module: ModuleType) -> list[ModuleType]:
-    """A provider's faults concern its own library; the core's concern all."""
-    head, _, provider = module.__name__.partition(".providers.")
-    del head
+    """A provider's faults concern its own library; the core's concern those that use all of it."""
+    provider = module.__name__.partition(".providers.")[2]
     own = [library for name, library in LIBRARIES.items() if provider == name or provider.startswith(f"{name}_")]
-    return own or list(LIBRARIES.values())
+    return own or [LIBRARIES[name] for name in _USE_THE_CORE if name in LIBRARIES] or list(LIBRARIES.values())
 
 
 def _uses(library: ModuleType, desk: Any) -> list[Any]:
