@@ -14,17 +14,27 @@ import json
 import os
 import statistics
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 MODEL = "gpt-4o-mini"
 PARAMETERS: dict[str, Any] = {"model": MODEL, "temperature": 0.2, "max_tokens": 512}
-SYSTEM = "You answer questions of our customers about their orders, briefly and politely. " * 5
-QUESTION = "My parcel 88213 was promised for Tuesday; where is it now, and who pays for the delay? " * 18
-WORDS = [f" word{number} and some text," for number in range(50)]
+
+
+def _texts() -> list[list[dict[str, Any]]]:
+    """64 prompts: 400 characters of instructions, 1,600 of a question, from this machine's standard library."""
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:40]
+    text = " ".join(" ".join(file.read_text(errors="ignore").split()) for file in files)
+    pieces = [text[start : start + 2000] for start in range(0, 64 * 2000, 2000)]
+    return [[{"role": "system", "content": p[:400]}, {"role": "user", "content": p[400:]}] for p in pieces]
+
+
+PROMPTS = _texts()
+WORDS = [f"{number:02} and so on, and further" for number in range(50)]
 ANSWER = "".join(WORDS)
-MESSAGES = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
 USAGE = {
     "prompt_tokens": 412,
     "completion_tokens": 230,
@@ -35,25 +45,28 @@ USAGE = {
 HEAD = {"id": "chatcmpl-B1", "created": 1764000000, "model": MODEL, "service_tier": "default"}
 
 
+Messages = list[dict[str, Any]]
+
+
 class Contender(NamedTuple):
     """How a program under this tracer calls the model; `flush` sends what is queued."""
 
-    chat: Callable[[Any], None]
-    stream: Callable[[Any], None]
+    chat: Callable[[Any, Messages], None]
+    stream: Callable[[Any, Messages], None]
     flush: Callable[[], Any]
     prepare: Callable[[Any], Any] | None = None
     """What the client needs."""
 
 
-def whole(create: Any) -> None:
+def whole(create: Any, messages: Messages) -> None:
     """One call, as a program without tracing makes it; `create` is the client's method."""
-    answer = create(messages=MESSAGES, **PARAMETERS)
+    answer = create(messages=messages, **PARAMETERS)
     assert answer.choices[0].message.content == ANSWER
 
 
-def streamed(create: Any) -> None:
+def streamed(create: Any, messages: Messages) -> None:
     """One streamed call, read to its end; usage is asked for, so that all get the same chunks."""
-    for chunk in create(messages=MESSAGES, stream=True, stream_options={"include_usage": True}, **PARAMETERS):
+    for chunk in create(messages=messages, stream=True, stream_options={"include_usage": True}, **PARAMETERS):
         _ = chunk.choices and chunk.choices[0].delta.content
 
 
@@ -70,8 +83,8 @@ def by_hand(tracer: Any, flush: Callable[[], Any]) -> Contender:
     """One span with Limelight's attributes, written by someone who knows what to write."""
     from opentelemetry.trace import SpanKind
 
-    def request(*, stream: bool) -> dict[str, Any]:
-        messages = [{"role": m["role"], "parts": [{"type": "text", "content": m["content"]}]} for m in MESSAGES]
+    def request(asked: Messages, *, stream: bool) -> dict[str, Any]:
+        messages = [{"role": m["role"], "parts": [{"type": "text", "content": m["content"]}]} for m in asked]
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "openai",
@@ -101,16 +114,18 @@ def by_hand(tracer: Any, flush: Callable[[], Any]) -> Contender:
             "gen_ai.output.messages": json.dumps([message]),
         }
 
-    def chat(create: Any) -> None:
-        with tracer.start_as_current_span(f"chat {MODEL}", kind=SpanKind.CLIENT, attributes=request(stream=False)) as s:
-            answer = create(messages=MESSAGES, **PARAMETERS)
+    def chat(create: Any, messages: Messages) -> None:
+        attributes = request(messages, stream=False)
+        with tracer.start_as_current_span(f"chat {MODEL}", kind=SpanKind.CLIENT, attributes=attributes) as s:
+            answer = create(messages=messages, **PARAMETERS)
             choice = answer.choices[0]
             s.set_attributes(response(answer, answer.usage, choice.message.content, choice.finish_reason))
 
-    def stream(create: Any) -> None:
-        with tracer.start_as_current_span(f"chat {MODEL}", kind=SpanKind.CLIENT, attributes=request(stream=True)) as s:
+    def stream(create: Any, messages: Messages) -> None:
+        attributes = request(messages, stream=True)
+        with tracer.start_as_current_span(f"chat {MODEL}", kind=SpanKind.CLIENT, attributes=attributes) as s:
             started, first_s, text, reason, usage, chunk = time.perf_counter(), None, [], None, None, None
-            for chunk in create(messages=MESSAGES, stream=True, stream_options={"include_usage": True}, **PARAMETERS):
+            for chunk in create(messages=messages, stream=True, stream_options={"include_usage": True}, **PARAMETERS):
                 usage = chunk.usage or usage
                 for choice in chunk.choices:
                     reason = choice.finish_reason or reason
@@ -260,8 +275,8 @@ def _choice(delta: dict[str, Any], reason: str | None = None) -> list[dict[str, 
     return [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}]
 
 
-def client() -> Any:
-    """A real client whose transport answers from memory: 50 chunks of text, a head, an end and usage where streamed."""
+def client(http: Any) -> Any:
+    """A real client over `http`, with answers from memory: 50 chunks of text, a head, an end and usage where streamed."""
     import httpx2
     import openai
 
@@ -277,8 +292,8 @@ def client() -> Any:
             return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=iter(events))
         return httpx2.Response(200, headers={"content-type": "application/json"}, content=body)
 
-    transport = httpx2.Client(transport=httpx2.MockTransport(answer))
-    return openai.OpenAI(api_key="none", base_url="https://model.test/v1", http_client=transport)
+    mock = http(transport=httpx2.MockTransport(answer))
+    return openai.OpenAI(api_key="none", base_url="https://model.test/v1", http_client=mock)
 
 
 def start(name: str, sink: str) -> tuple[Contender, float]:
@@ -302,15 +317,16 @@ def turn(contender: Contender, traced: Any, untraced: Any, workload: str, calls:
     gc.collect()
     before = time.process_time()
     for number in range(calls):
+        messages = PROMPTS[number % len(PROMPTS)]
         started = clock()
         if number % 2:
-            plain(untraced)
+            plain(untraced, messages)
             middle = clock()
-            call(traced)
+            call(traced, messages)
         else:
-            call(traced)
+            call(traced, messages)
             middle = clock()
-            plain(untraced)
+            plain(untraced, messages)
         ended = clock()
         spent += ended - started
         differences.append(
@@ -323,14 +339,16 @@ def turn(contender: Contender, traced: Any, untraced: Any, workload: str, calls:
 
 def main() -> None:
     """Start the contender of the first argument against the sink of the second; then run what standard input asks."""
+    import httpx2
     from openai.resources.chat.completions import Completions
 
-    original = Completions.create
+    # kept from before anybody wraps them, for the calls that nobody traces
+    original, unwrapped = Completions.create, type("Unwrapped", (httpx2.Client,), dict(vars(httpx2.Client)))
     contender, start_s = start(sys.argv[1], sys.argv[2])
     answer = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a vendor prints is no answer
     answer.write(json.dumps({"start_s": start_s}) + "\n")
-    traced, untraced = client(), client()
+    traced, untraced = client(httpx2.Client), client(unwrapped)
     if contender.prepare is not None:
         contender.prepare(traced)
     create, plain = traced.chat.completions.create, functools.partial(original, untraced.chat.completions)
