@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -120,11 +121,15 @@ def _sync_run(desk: Any, stream: Stream, way: Any) -> list[Any]:
 
 def _settle(desk: Any) -> None:
     """Let go what a cancelled task or a closed connection still holds: that takes turns of the loop, and time."""
+    loop = getattr(desk, "loop", None)
     for _ in range(40):
-        gc.collect()
         if call._open.keys() == {id(abandoned) for abandoned in call._abandoned}:
             return
-        desk.loop.run_until_complete(asyncio.sleep(0.05))
+        if loop is None:
+            time.sleep(0.05)
+        else:
+            loop.run_until_complete(asyncio.sleep(0.05))
+        gc.collect()
 
 
 def _check(recorded: Recorded, stream: Stream, received: list[Any]) -> None:
