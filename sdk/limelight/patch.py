@@ -132,12 +132,22 @@ class Patches:
         """Also call `undo` when the library gets its own functions back."""
         self._undo.append(undo)
 
-    def undo(self) -> None:
-        """Put the identical objects back, except where somebody has wrapped ours since: then ours calls through."""
+    def undo(self) -> bool:
+        """Put the identical objects back, except where somebody has wrapped ours since: then ours calls through.
+
+        False where something could not be put back; it is kept, to be tried again.
+        """
+        left: list[Callable[[], None]] = []
         while self._undo:
+            undo = self._undo.pop()
+            left.append(undo)
             with quiet("uninstrumenting"):
-                self._undo.pop()()
-        self._replaced.clear()
+                undo()
+                left.pop()
+        self._undo = left[::-1]
+        if not left:
+            self._replaced.clear()
+        return not left
 
 
 def _put_back(owner: Any, name: str, stored: Any, own: bool, wrapped: Any) -> None:
@@ -181,8 +191,9 @@ def uninstrument() -> None:
     """Give every library its own functions back and stop watching imports."""
     with _lock:
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Watcher)]
-        for key in list(_patched):
-            _patched.pop(key).undo()
+        for key, patches in list(_patched.items()):
+            if patches.undo():
+                del _patched[key]
 
 
 def _is_loaded(module: str) -> bool:
@@ -213,7 +224,8 @@ def _instrument(name: str, module: str, provider: Any, asked: bool) -> None:
             LOGGER.debug(message)
         return
     except Exception:
-        patches.undo()
+        if not patches.undo():
+            _patched[name, module] = patches  # not to be patched again over what is left; a later undo may succeed
         raise
     _patched[name, module] = patches
 
