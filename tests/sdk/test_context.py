@@ -8,8 +8,10 @@ import contextvars
 import gc
 import multiprocessing
 import pickle
+import sys
 import threading
 import traceback
+import types
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -273,7 +275,9 @@ def test_carry_passes_arguments_results_and_errors_even_without_init() -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_carry_into_a_process_pool(method: str, peer: Peer) -> None:
+def test_carry_into_a_process_pool(method: str, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a spawned child runs the main module again, and tests of pages leave one of those in its place
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
     peer.says(otlp_reply())
     limelight.init(endpoint=peer.url, providers=[])
     try:
