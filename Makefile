@@ -54,6 +54,7 @@ test-sdk-oldest: .cache/oldest/.installed ## the same with the oldest versions o
 # stands here, and what the tests need.
 SDK_AND_TESTS := --editable '.[fastapi]' pytest pytest-asyncio pytest-timeout hypothesis
 OLDEST_TESTS := $(addprefix tests/sdk/test_,streams.py anthropic.py spans.py export.py patch.py config.py metrics.py testing.py)
+COEXISTENCE := tests/backends/test_coexistence.py
 VLLM_TESTS := $(addprefix tests/backends/test_,vllm_in_process.py vllm_server.py transformers.py)
 
 .cache/vllm/.installed: tests/backends/vllm/requirements.txt pyproject.toml
@@ -72,11 +73,12 @@ VLLM_TESTS := $(addprefix tests/backends/test_,vllm_in_process.py vllm_server.py
 .cache/oldest/.installed: tests/sdk/oldest-requirements.txt
 .cache/bench/.installed: tests/bench/sdk-requirements.txt
 
-backends: $(foreach name,vllm triton litellm llmock,.cache/$(name)/.installed)
+backends: $(foreach name,vllm triton litellm llmock bench,.cache/$(name)/.installed)
 
 test-backends: install-dev chromium backends ## the tests against real model servers, and of libraries with environments of their own
-	LIMELIGHT_REQUIRE_BACKENDS=1 $(BIN)/pytest -m backend $(addprefix --ignore=,$(VLLM_TESTS)) $(PYTEST_ARGS)
+	LIMELIGHT_REQUIRE_BACKENDS=1 $(BIN)/pytest -m backend $(addprefix --ignore=,$(VLLM_TESTS) $(COEXISTENCE)) $(PYTEST_ARGS)
 	LIMELIGHT_REQUIRE_BACKENDS=1 .cache/vllm/bin/python -P -m pytest $(VLLM_TESTS) $(PYTEST_ARGS)
+	LIMELIGHT_REQUIRE_BACKENDS=1 .cache/bench/bin/python -m pytest $(COEXISTENCE) $(PYTEST_ARGS)
 	.cache/litellm/bin/python -m pytest tests/sdk/test_litellm.py tests/sdk/test_openai.py tests/sdk/test_streams.py $(PYTEST_ARGS)
 	.cache/triton/bin/python -m pytest tests/sdk/test_tritonclient.py tests/sdk/test_tritonclient_streams.py $(PYTEST_ARGS)
 

@@ -34,7 +34,8 @@ class Operation:
     amend: Amend | None = None
     """Keyword arguments to send instead, or None."""
     mutes: frozenset[str] = HTTP
-    """Libraries below this one, whose calls are this one's own business."""
+    """Libraries below this one, whose calls are this one's own business; this one itself is always muted, for a wrapper
+    of ours may have been left below another vendor's."""
     is_method: bool = True
     """Whether the first argument is the owner; a function of a module has none."""
 
@@ -78,6 +79,7 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
     """`original` with its calls observed: a method or function, synchronous or returning an awaitable."""
     if _is_async(original):
         return _wrap_async(original, operation)
+    mutes = operation.mutes | {operation.library}
 
     @functools.wraps(original)
     def observed(*args: Any, **kwargs: Any) -> Any:
@@ -89,7 +91,7 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
         with _ASKING:
             sent = _amended(operation, args, kwargs)
         with _ENTERING:
-            call.enter(operation.mutes)
+            call.enter(mutes)
         try:
             result = original(*args, **(kwargs if sent is None else sent))
         except BaseException as error:
@@ -112,6 +114,8 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
 
 
 def _wrap_async(original: Callable[..., Awaitable[Any]], operation: Operation) -> Callable[..., Any]:
+    mutes = operation.mutes | {operation.library}
+
     async def awaited(awaitable: Awaitable[Any], args: tuple[Any, ...], kwargs: dict[str, Any], asked: bool) -> Any:
         call = replacement = None
         finished = False
@@ -119,7 +123,7 @@ def _wrap_async(original: Callable[..., Awaitable[Any]], operation: Operation) -
             call = _begin(operation, args, kwargs)
         if call is not None:
             with _ENTERING:
-                call.enter(operation.mutes)
+                call.enter(mutes)
         try:
             result = await awaitable
         except BaseException as error:

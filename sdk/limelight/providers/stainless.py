@@ -58,7 +58,7 @@ def finish(
     `read` writes a whole answer (object or parsed JSON), `chunks(keep_content)` takes a stream's. `by_body` follows a
     stream by its response's body, for a library that may drop the stream object and read the body by another.
     """
-    kind = type(result)
+    kind = result.__class__  # not type(): another vendor's proxy around a stream is the stream
     response = getattr(result, "__dict__", {}).get("response" if by_body else "http_response")
     if response is not None and not response.is_closed:
         content_type = str(response.headers.get("content-type", ""))
