@@ -176,6 +176,6 @@ def instrument(patches: Patches, module: ModuleType) -> None:
     if module.__name__ == "starlette.applications":
         patches.replace(module.Starlette, "build_middleware_stack", _wrap_build)
         patches.replace(module.Starlette, "__call__", _wrap_call)
-        patches.on_undo(_give_back)
+        patches.on_undo(lambda: _give_back())  # noqa: PLW0108  looked up when it is time
     else:
         patches.replace(module.FastAPI, "build_middleware_stack", _wrap_build)
