@@ -247,13 +247,14 @@ def test_threads_share_one_worker(spans: Recorded) -> None:
             with limelight.span("t"):
                 pass
 
+    before = set(threading.enumerate())
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(spans.spans()) == 160
-    assert sum(thread.name == "limelight-export" for thread in threading.enumerate()) == 1
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["limelight-export"]
 
 
 def test_what_has_no_name_is_observed_by_its_type(spans: Recorded) -> None:
