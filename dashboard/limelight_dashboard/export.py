@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 MAX_ROWS = 100_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -31,7 +31,11 @@ def _cell(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, list | tuple):
         value = ", ".join(str(one) for one in value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if isinstance(value, str):
+        # a lone CR is not quoted by the writer, but ends a line for readers: what follows would start a cell
+        value = value.replace("\r\n", "\n").replace("\r", "\n")
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return value
 
 
 def file_name(title: str, scope: Sequence[str]) -> str:

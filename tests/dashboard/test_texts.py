@@ -146,6 +146,11 @@ def test_no_cell_of_a_csv_starts_a_formula(rows: list[dict[str, object]]) -> Non
         assert not cell.startswith(("=", "+", "@")) or cell.lstrip("+-").isdigit()
 
 
+def test_a_carriage_return_starts_no_cell() -> None:
+    (header, row) = csv.reader(io.StringIO(csv_text([{"a": "x\r=1+1"}]), newline=""))
+    assert (header, row) == (["a"], ["x\n=1+1"])
+
+
 def test_csv_of_nothing_and_its_name() -> None:
     assert csv_text([]) == ""
     assert csv_text([{"a": ["x", "y"], "b": None, "c": -3}]) == 'a,b,c\n"x, y",,-3\n'
