@@ -122,14 +122,16 @@ class Call:
 
     __slots__ = (
         "_fields",
-        "_gaps_ns",
-        "_last_ns",
         "_monotonic_ns",
         "_previous",
         "_recorder",
         "_start_ns",
         "asked",
+        "clock_ns",
+        "gaps_ns",
+        "last_ns",
         "on_stop",
+        "records_content",
         "request",
         "span",
     )
@@ -137,11 +139,14 @@ class Call:
     def __init__(self, recorder: Recorder, span: Span, start_ns: int) -> None:
         self._recorder = recorder
         self._start_ns = start_ns
-        self._monotonic_ns = self._last_ns = recorder.monotonic_ns()
+        self.clock_ns = recorder.monotonic_ns
+        self._monotonic_ns = self.last_ns = recorder.monotonic_ns()
         self._fields: dict[str, Any] = {}
         self._previous: otel_context.Context | None = None
         self.span = span
-        self._gaps_ns: array[int] | None = None
+        self.records_content = recorder.content is not None and span.is_recording()
+        """Whether prompts and answers are wanted: capture is on and this span is sampled."""
+        self.gaps_ns: array[int] | None = None
         """The times between chunks from the first that carried content, where they are counted."""
         self.request: dict[str, Any] | None = None
         """The attributes a model request started with: its metrics' dimensions; None for what is no model request."""
@@ -169,11 +174,6 @@ class Call:
             recorder, recorder.tracer.start_span(name, kind=kind, attributes=known, start_time=start_ns), start_ns
         )
 
-    @property
-    def records_content(self) -> bool:
-        """Whether prompts and answers are wanted: capture is on and this span is sampled."""
-        return self._recorder.content is not None and self.span.is_recording()
-
     def set(self, name: str, value: Any) -> None:
         """Set one attribute; None is "unknown" and sets nothing."""
         if value is not None:
@@ -191,7 +191,7 @@ class Call:
 
     def _set_content(self, name: str, serialise: Callable[[Content, Any], str], value: Any) -> None:
         content = self._recorder.content
-        if content is None or not self.span.is_recording():
+        if content is None or not self.records_content:
             return
         try:
             self._fields[name] = serialise(content, value)
@@ -202,15 +202,15 @@ class Call:
     def touch(self) -> None:
         """Note that the operation was alive just now: an abandoned stream ends at its last chunk."""
         now_ns = self._recorder.monotonic_ns()
-        if self._gaps_ns is not None:
-            self._gaps_ns.append(now_ns - self._last_ns)
-        self._last_ns = now_ns
+        if self.gaps_ns is not None:
+            self.gaps_ns.append(now_ns - self.last_ns)
+        self.last_ns = now_ns
 
     def first_chunk(self) -> None:
         """Note the first content of a stream: time to first chunk, from sending, in seconds."""
         self._fields[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (self._recorder.monotonic_ns() - self._monotonic_ns) / 1e9
         if self.request is not None and self._recorder.metrics is not None:
-            self._gaps_ns = array("q")
+            self.gaps_ns = array("q")
 
     def enter(self, mutes: frozenset[str] = frozenset()) -> None:
         """Make the span current, and the libraries `mutes` silent, for the code that runs until `leave`."""
@@ -228,6 +228,11 @@ class Call:
         self._previous = None
 
     @property
+    def recorder(self) -> Recorder:
+        """The recorder that the call was started under."""
+        return self._recorder
+
+    @property
     def start_ns(self) -> int:
         """When the operation began: wall time, nanoseconds."""
         return self._start_ns
@@ -235,7 +240,7 @@ class Call:
     def stop(self, *, at_last_sign: bool = False, end_ns: int | None = None) -> None:
         """End the span now; at the last `touch`, or at the wall time `end_ns` that an engine tells."""
         if end_ns is None:
-            self._end(None, self._wall(self._last_ns if at_last_sign else None))
+            self._end(None, self._wall(self.last_ns if at_last_sign else None))
         else:
             self._end(None, end_ns)
 
@@ -265,7 +270,7 @@ class Call:
             if self.request is not None and self._recorder.metrics is not None:
                 with _COUNTING:
                     self._recorder.metrics.record(
-                        self.request, self._fields, (end_ns - self._start_ns) / 1e9, self._gaps_ns
+                        self.request, self._fields, (end_ns - self._start_ns) / 1e9, self.gaps_ns
                     )
             with _WRITING:
                 self.span.set_attributes(self._fields)

@@ -135,23 +135,29 @@ def follow(
 
     `hide_usage` withholds the one chunk that is there only because we asked for usage.
     """
-    _follow(Steps, "close", stream, response, Watch(call, chunks), hide_usage, attribute)
+    watch = Watch(call, chunks)
+    steps: Any = watch.steps(getattr(stream, attribute), is_usage_alone if hide_usage else None)
+    watch.guard_collection(steps)
+    setattr(stream, attribute, steps)
+    # weakly: the response is reached from the steps, and a cycle would keep a dropped stream's connection open
+    still_there = weakref.ref(steps)
+
+    def closed() -> None:
+        running = still_there()
+        if running is not None and not running.gi_running:  # in a step, which then tells why it was closed
+            watch.end()
+
+    after(response, "close", closed)
 
 
 def follow_async(
     stream: Any, response: Any, call: Call, chunks: Chunks, *, hide_usage: bool = False, attribute: str = "_iterator"
 ) -> None:
     """The same for an asynchronous stream, closed by the response's `aclose`."""
-    _follow(AsyncSteps, "aclose", stream, response, Watch(call, chunks), hide_usage, attribute)
-
-
-def _follow(
-    steps_of: type[_Followed], close: str, stream: Any, response: Any, watch: Watch, hide_usage: bool, attribute: str
-) -> None:
-    steps = steps_of(getattr(stream, attribute), watch, hide_usage)
+    watch = Watch(call, chunks)
+    steps = AsyncSteps(getattr(stream, attribute), watch, hide_usage)
     watch.guard_collection(steps)
     setattr(stream, attribute, steps)
-    # weakly: the response is reached from the steps, and a cycle would keep a dropped stream's connection open
     closed = weakref.WeakMethod(steps.closed)
 
     def close_steps() -> None:
@@ -159,7 +165,7 @@ def _follow(
         if still_there is not None:
             still_there()
 
-    after(response, close, close_steps)
+    after(response, "aclose", close_steps)
 
 
 def conceal_usage(stream: Any) -> None:

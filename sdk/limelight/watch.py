@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 from limelight.call import Call, abandon
-from limelight.guard import quiet
+from limelight.guard import quiet, report
 
 
 class Chunks(Protocol):
@@ -44,21 +45,64 @@ class Whole:
 class Watch:
     """One stream under observation; ends its call on exhaustion, error, close or collection, whichever is first."""
 
-    __slots__ = ("_add", "_call", "_chunks", "_started", "_touch")
+    __slots__ = ("_add", "_call", "_chunks", "_clock_ns", "_started")
 
     def __init__(self, call: Call, chunks: Chunks) -> None:
         self._call = call
         self._chunks = chunks
         self._started = False
-        self._touch, self._add = call.touch, chunks.add  # looked up once: `chunk` runs for every chunk
+        self._clock_ns, self._add = call.clock_ns, chunks.add  # looked up once: `chunk` runs for every chunk
         call.on_stop = chunks.fill
 
     def chunk(self, chunk: Any) -> None:
         """Note one chunk."""
-        self._touch()
+        call, now_ns = self._call, self._clock_ns()
+        if call.gaps_ns is not None:
+            call.gaps_ns.append(now_ns - call.last_ns)
+        call.last_ns = now_ns  # `touch`, without a call
         if self._add(chunk) and not self._started:
             self._started = True
-            self._call.first_chunk()
+            call.first_chunk()
+
+    def steps(self, inner: Iterator[Any], hidden: Callable[[Any], bool] | None) -> Generator[Any, None, None]:
+        """A stand-in for `inner`, an iterator of which nothing but iteration is asked; `hidden` chunks are withheld.
+
+        One function with `chunk` written out: a step takes half the time of one in a class, and runs for every chunk.
+        """
+        call, clock_ns, add, started = self._call, self._clock_ns, self._add, False
+        gaps_ns: array[int] | None = None
+        try:
+            for chunk in inner:
+                carries = False
+                try:
+                    now_ns = clock_ns()
+                    if gaps_ns is not None:
+                        gaps_ns.append(now_ns - call.last_ns)
+                    call.last_ns = now_ns
+                    carries = add(chunk)
+                    if carries and not started:
+                        started = True
+                        call.first_chunk()
+                        gaps_ns = call.gaps_ns
+                except Exception as error:
+                    report("reading a chunk", error)
+                if hidden is not None and not carries:
+                    try:
+                        if hidden(chunk) and not self.keeps_usage:
+                            continue
+                    except Exception as error:
+                        report("looking for the usage chunk", error)
+                        if not getattr(chunk, "choices", True):
+                            continue
+                yield chunk
+        except GeneratorExit:  # closed or collected: the response's `close`, or the guard on collection, knows which
+            raise
+        except BaseException as error:
+            with _ENDING:
+                self.fail(error)
+            raise
+        with _ENDING:
+            self.end()
 
     @property
     def keeps_usage(self) -> bool:
@@ -79,23 +123,45 @@ class Watch:
 
 
 def after(owner: Any, name: str, then: Callable[[], None]) -> None:
-    """Run `then` after each call of `owner.name`, a method, synchronous or not; nothing where it has none."""
+    """Run `then` after the next call of `owner.name`, a method, synchronous or not; nothing where it has none.
+
+    With that call the owner gets its method back: as long as it holds ours, which holds it, only the garbage collector
+    can free it.
+    """
     original = getattr(owner, name, None)
     if original is None:
         return
+    before = vars(owner).get(name)
+
+    def give_back() -> None:
+        if getattr(vars(owner).get(name), "__wrapped__", None) is not original:  # somebody has wrapped ours since
+            return
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
     def closing(*args: Any, **kwargs: Any) -> Any:
+        with _CLOSING:
+            give_back()
         try:
             return original(*args, **kwargs)
         finally:
-            with quiet("closing a stream"):
+            with _CLOSING:
                 then()
 
     async def closing_async(*args: Any, **kwargs: Any) -> Any:
+        with _CLOSING:
+            give_back()
         try:
             return await original(*args, **kwargs)
         finally:
-            with quiet("closing a stream"):
+            with _CLOSING:
                 then()
 
-    setattr(owner, name, closing_async if inspect.iscoroutinefunction(original) else closing)
+    ours: Any = closing_async if inspect.iscoroutinefunction(original) else closing
+    ours.__wrapped__ = original
+    setattr(owner, name, ours)
+
+
+_CLOSING, _ENDING = quiet("closing a stream"), quiet("ending a stream")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import threading
+import weakref
 
 import pytest
 
@@ -210,6 +211,21 @@ def test_an_abandoned_stream_ends_when_it_is_collected(peer: Peer, spans: Record
     next(stream)
     del stream
     gc.collect()
+    assert spans.only().status == "unset"
+
+
+def test_a_stream_that_was_read_is_freed_without_the_collector(peer: Peer, spans: Recorded) -> None:
+    peer.says(_stream_reply)
+    stream = _client(peer).chat.completions.create(model="m", messages=[], stream=True)
+    response = weakref.ref(stream.response)
+    gc.disable()
+    try:
+        assert len(list(stream)) > 1
+        assert "close" not in vars(stream.response)
+        del stream
+        assert response() is None
+    finally:
+        gc.enable()
     assert spans.only().status == "unset"
 
 
