@@ -52,16 +52,17 @@ def _begin(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return calls.begin(operation.start, recorder, owner, rest, kwargs)
 
 
-def _amended(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    recorder = calls.active(operation.library)
-    if recorder is None or operation.amend is None:
+def _amended(
+    operation: Operation, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any] | None:
+    if operation.amend is None:
         return None
     return operation.amend(recorder, args[0] if operation.is_method else None, kwargs)
 
 
 def _finish(operation: Operation, call: Call, result: Any, kwargs: dict[str, Any], asked: bool) -> Any:
     """What replaces the result, or None; a fault in the reading still ends the call."""
-    with quiet("reading a response"):
+    with _ANSWERING:
         return operation.finish(call, result, kwargs, asked)
     call.stop()
     if asked:
@@ -72,7 +73,7 @@ def _finish(operation: Operation, call: Call, result: Any, kwargs: dict[str, Any
 # Every step of ours stands in a guard of its own, so that a fault anywhere below costs a span and nothing else.
 _READING, _ASKING, _ENTERING = quiet("reading a request"), quiet("asking for usage"), quiet("entering a call")
 _FAILING, _LEAVING, _FINISHING = quiet("recording a failure"), quiet("leaving a call"), quiet("finishing a call")
-_HIDING = quiet("hiding the usage chunk")
+_HIDING, _ANSWERING = quiet("hiding the usage chunk"), quiet("reading a response")
 
 
 def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., Any]:
@@ -89,7 +90,7 @@ def wrap(original: Callable[..., Any], operation: Operation) -> Callable[..., An
         if call is None:
             return original(*args, **kwargs)
         with _ASKING:
-            sent = _amended(operation, args, kwargs)
+            sent = _amended(operation, call.recorder, args, kwargs)
         with _ENTERING:
             call.enter(mutes)
         try:
@@ -153,7 +154,7 @@ def _wrap_async(original: Callable[..., Awaitable[Any]], operation: Operation) -
         if recorder is None:
             return original(*args, **kwargs)
         with _ASKING:
-            sent = _amended(operation, args, kwargs)
+            sent = _amended(operation, recorder, args, kwargs)
         awaitable = original(*args, **(kwargs if sent is None else sent))
         return awaited(awaitable, args, kwargs, sent is not None)
 

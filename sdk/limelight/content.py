@@ -61,6 +61,8 @@ class Content:
 
     def messages(self, messages: list[dict[str, Any]]) -> str:
         """JSON of semconv messages, or of parts; roles, types, ids and names are structure and are not redacted."""
+        if not self._redactors and _is_plain(messages):
+            return _utf8(_dump(messages))
         return self._fit(lambda copy: copy.parts(messages))
 
     def value(self, value: Any) -> str:
@@ -86,9 +88,7 @@ class Content:
         deadline_ns = self._clock_ns() + TIME_NS
         while True:
             built = build(_Copy(budget, nodes, self._redactors, self._is_redacted, self._clock_ns, deadline_ns))
-            text: str = _dump(built) if dump else built
-            if not text.isascii():
-                text = text.encode("utf-8", "replace").decode()
+            text = _utf8(_dump(built) if dump else built)
             size = len(text) if text.isascii() else len(text.encode())
             if size <= MAX_BYTES or budget == 0:
                 return text if size <= MAX_BYTES else json.dumps("[too large]")
@@ -103,6 +103,33 @@ def attribute(value: Any) -> Any:
         return [known for item in items(value) if (known := attribute(item)) is not None]
     known = number(value)
     return known if known is not None or value is None or is_a(value, float) else _PLAIN.value(value)
+
+
+def _utf8(text: str) -> str:
+    """A text that UTF-8 can hold: lone surrogates become question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+_PLAIN_CHARS, _PLAIN_PARTS = MAX_BYTES // 8, 1_000
+"""So much text fits whatever it is made of: a character takes up to six bytes as JSON."""
+
+
+def _is_plain(messages: list[dict[str, Any]]) -> bool:
+    """Whether messages are text alone, and not too much of it: a bounded copy would be the same. Nearly all are."""
+    size = parts = 0
+    for message in messages:
+        for part in message.get("parts", ()):
+            parts += 1
+            for value in part.values():
+                if type(value) is not str or value.startswith("data:"):
+                    return False
+                size += len(value)
+        for name, value in message.items():
+            if name != "parts":
+                if type(value) is not str or value.startswith("data:"):
+                    return False
+                size += len(value)
+    return size <= _PLAIN_CHARS and parts + len(messages) <= _PLAIN_PARTS
 
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -37,17 +37,22 @@ def _client(resource: Any) -> Any:
 
 
 def _provider(client: Any, host: str, port: int) -> str:
-    if stainless.is_a(client, "BaseAzureClient"):
+    return _cloud(type(client)) or provider_of(host, port)
+
+
+@functools.lru_cache(maxsize=256)
+def _cloud(kind: type) -> str | None:
+    """The cloud that a class of clients is for."""
+    names = {base.__name__ for base in kind.__mro__}
+    if "BaseAzureClient" in names:
         return _AZURE
-    if stainless.is_a(client, "BedrockOpenAI", "AsyncBedrockOpenAI"):
-        return "aws.bedrock"
-    return provider_of(host, port)
+    return "aws.bedrock" if names & {"BedrockOpenAI", "AsyncBedrockOpenAI"} else None
 
 
 def _model(client: Any, kwargs: dict[str, Any]) -> str | None:
     """The model asked for; on Azure the deployment in the client's address, which wins over the argument."""
     deployment = ""
-    if stainless.is_a(client, "BaseAzureClient"):
+    if _cloud(type(client)) == _AZURE:
         deployment = str(client.base_url.path).partition("/deployments/")[2].strip("/")
     return deployment or word(kwargs.get("model"))
 

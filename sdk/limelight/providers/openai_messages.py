@@ -38,6 +38,9 @@ _TOOL_OUTPUTS = frozenset(
 )
 
 
+_SPEAKERS = frozenset({"system", "developer", "user", "assistant"})
+
+
 def of_chat(messages: Any) -> list[Message]:
     """The `messages` argument of chat completions."""
     return [_message(message) for message in items(messages)]
@@ -60,6 +63,8 @@ def _message(message: Any) -> Message:
     told = reader(message)
     role = word(told("role")) or "assistant"
     content = told("content")
+    if type(message) is dict and len(message) == 2 and type(content) is str and content and role in _SPEAKERS:
+        return {"role": role, "parts": [{"type": "text", "content": content}]}  # nearly every one
     if role in {"tool", "function"}:
         answer = word(told("tool_call_id")) or word(told("name"))
         response = [_content(part) for part in items(content)] or content
