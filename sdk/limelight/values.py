@@ -163,6 +163,12 @@ def _asks_c(kind: type) -> bool:
     return is_c and looks_up is not object.__dict__["__getattribute__"]
 
 
+def is_model(value: Any) -> bool:
+    """Whether a value is a pydantic model whose fields are where pydantic stores them."""
+    kind = type(value)
+    return (_readers.get(kind) or _find_reader(kind)) is _of_model
+
+
 def _of_nothing(_value: Any, _name: str) -> None:
     return None
 

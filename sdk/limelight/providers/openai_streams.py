@@ -12,7 +12,7 @@ from limelight.content import blob
 from limelight.providers import openai_answers as answers
 from limelight.providers import openai_messages as messages
 from limelight.providers import vllm_server
-from limelight.values import count, field, items, reader, word
+from limelight.values import count, field, is_model, items, reader, word
 
 
 class _Choice:
@@ -64,24 +64,27 @@ class ChatChunks:
         """Whether the server sends usage to everyone (vLLM's `--enable-force-include-usage`): not ours to hide."""
         self._error: Any = None
         self._index = 0
-        self._text_of: list[str] | None = None
+        self._kind: type | None = None
+        """The model that chunks are of, once a choice has begun."""
+        self._text_of: list[str] = []
         """Where the text of choice `_index` goes; a list nobody reads where content is not kept."""
 
     def add(self, chunk: Any) -> bool:
         """Take one chunk; True where it carries text, reasoning, a refusal, sound or a piece of a tool call."""
-        # nearly every chunk: an object with one choice, the same as before, with text and nothing else
-        if self._text_of is not None and type(chunk) is not dict:
+        # nearly every chunk: a model with one choice, the same as before, with text and nothing else
+        if type(chunk) is self._kind:
             try:
-                if chunk.usage is None and len(chunk.choices) == 1:
-                    choice: Any = chunk.choices[0]
-                    delta = choice.delta
-                    text = delta.content
-                    goes_on = text and type(text) is str and choice.index == self._index
-                    is_alone = len(delta.__pydantic_fields_set__) == 1 or _is_text_alone(delta)
-                    if goes_on and is_alone and choice.finish_reason is None:
-                        self._text_of.append(text)
-                        return True
-            except (AttributeError, LookupError, TypeError):  # an odd chunk, built without validation
+                told = chunk.__dict__  # a model's attributes are slow, and this is the first to ask for them
+                (choice,) = told["choices"]
+                said = choice.__dict__
+                delta = said["delta"]
+                text = delta.__dict__["content"]
+                goes_on = text and type(text) is str and said["index"] == self._index and said["finish_reason"] is None
+                is_alone = len(delta.__pydantic_fields_set__) == 1 or _is_text_alone(delta)
+                if goes_on and is_alone and told["usage"] is None:
+                    self._text_of.append(text)
+                    return True
+            except (AttributeError, LookupError, TypeError, ValueError):  # an odd chunk, built without validation
                 pass
         return self._add(chunk)
 
@@ -114,6 +117,7 @@ class ChatChunks:
                 continue
             content = self._delta(seen, delta) or content
             self._index, self._text_of = index, seen.text if self._keep else []
+            self._kind = type(chunk) if is_model(chunk) else None
         return content
 
     def _text(self, pieces: list[str], piece: Any) -> bool:
