@@ -56,6 +56,7 @@ class Contender(NamedTuple):
     flush: Callable[[], Any]
     prepare: Callable[[Any], Any] | None = None
     """What the client needs."""
+    address: str = "https://api.openai.com/v1"
 
 
 def whole(create: Any, messages: Messages) -> None:
@@ -92,7 +93,7 @@ def by_hand(tracer: Any, flush: Callable[[], Any]) -> Contender:
             "gen_ai.request.temperature": PARAMETERS["temperature"],
             "gen_ai.request.max_tokens": PARAMETERS["max_tokens"],
             "openai.api.type": "chat_completions",
-            "server.address": "model.test",
+            "server.address": "api.openai.com",
             "server.port": 443,
             "gen_ai.input.messages": json.dumps(messages),
         }
@@ -177,6 +178,11 @@ def limelight(sink: str, **settings: Any) -> Contender:
     return Contender(whole, streamed, lambda: limelight.flush(60))
 
 
+def limelight_own_server(sink: str) -> Contender:
+    """The same for a server of one's own: the trace travels with the request, and answers may show vLLM."""
+    return limelight(sink)._replace(address="http://model.test:8000/v1")
+
+
 def limelight_without_content(sink: str) -> Contender:
     """The same without prompts and answers."""
     return limelight(sink, capture="none")
@@ -255,6 +261,7 @@ CONTENDERS: dict[str, Callable[[str], Contender]] = {
     "no-op": noop,
     "floor": floor,
     "limelight": limelight,
+    "limelight-own-server": limelight_own_server,
     "limelight-no-content": limelight_without_content,
     "limelight-shut-down": limelight_shut_down,
     "limelight-disabled": limelight_disabled,
@@ -275,8 +282,8 @@ def _choice(delta: dict[str, Any], reason: str | None = None) -> list[dict[str, 
     return [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}]
 
 
-def client(http: Any) -> Any:
-    """A real client over `http`, with answers from memory: 50 chunks of text, a head, an end and usage where streamed."""
+def client(http: Any, address: str) -> Any:
+    """A real client that is answered from memory: 50 chunks of text, a head, an end and usage where streamed."""
     import httpx2
     import openai
 
@@ -293,7 +300,7 @@ def client(http: Any) -> Any:
         return httpx2.Response(200, headers={"content-type": "application/json"}, content=body)
 
     mock = http(transport=httpx2.MockTransport(answer))
-    return openai.OpenAI(api_key="none", base_url="https://model.test/v1", http_client=mock)
+    return openai.OpenAI(api_key="none", base_url=address, http_client=mock)
 
 
 def start(name: str, sink: str) -> tuple[Contender, float]:
@@ -348,7 +355,7 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a vendor prints is no answer
     answer.write(json.dumps({"start_s": start_s}) + "\n")
-    traced, untraced = client(httpx2.Client), client(unwrapped)
+    traced, untraced = client(httpx2.Client, contender.address), client(unwrapped, contender.address)
     if contender.prepare is not None:
         contender.prepare(traced)
     create, plain = traced.chat.completions.create, functools.partial(original, untraced.chat.completions)
