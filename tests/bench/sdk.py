@@ -45,7 +45,7 @@ import sdk_contender
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 ROOT = Path(__file__).parent.parent.parent
-CALLS = {"chat": 256, "stream": 96}
+CALLS = {"chat": 256, "stream": 160}
 """Pairs of calls of a turn."""
 BASE = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "openai")
 PACKAGES = {
@@ -248,8 +248,8 @@ def cell(starts: list[dict[str, Row]], name: str, workload: str) -> str:
 def main() -> None:
     """Run and print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--starts", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=4, help="rounds of each start")
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each start")
     parser.add_argument("--only", nargs="+", help="these contenders, with bare and floor")
     arguments = parser.parse_args()
     only = {"bare", "floor", *(arguments.only or sdk_contender.CONTENDERS)}
