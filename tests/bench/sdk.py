@@ -149,7 +149,7 @@ def sent(process: Process, sink: Sink) -> str:
         spans = [s for r in requests for rs in r.resource_spans for ss in rs.scope_spans for s in ss.spans]
         text = "".join(str(span) for span in spans)
         found = {
-            "p": sdk_contender.PROMPTS[0][1]["content"][:20] in text,
+            "p": re.findall(r"[a-z ]{20,}", sdk_contender.PROMPTS[0][1]["content"])[0] in text,
             "a": sdk_contender.WORDS[7] in text,
             "t": bool(re.search(r"int_value: 412\b", text) and re.search(r"int_value: 230\b", text)),
         }

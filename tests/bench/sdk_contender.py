@@ -282,10 +282,9 @@ def _choice(delta: dict[str, Any], reason: str | None = None) -> list[dict[str, 
     return [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}]
 
 
-def client(http: Any, address: str) -> Any:
+def client(kind: Any, http: Any, address: str) -> Any:
     """A real client that is answered from memory: 50 chunks of text, a head, an end and usage where streamed."""
     import httpx2
-    import openai
 
     message = {"role": "assistant", "content": ANSWER, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
@@ -300,7 +299,7 @@ def client(http: Any, address: str) -> Any:
         return httpx2.Response(200, headers={"content-type": "application/json"}, content=body)
 
     mock = http(transport=httpx2.MockTransport(answer))
-    return openai.OpenAI(api_key="none", base_url=address, http_client=mock)
+    return kind(api_key="none", base_url=address, http_client=mock)
 
 
 def start(name: str, sink: str) -> tuple[Contender, float]:
@@ -347,15 +346,17 @@ def turn(contender: Contender, traced: Any, untraced: Any, workload: str, calls:
 def main() -> None:
     """Start the contender of the first argument against the sink of the second; then run what standard input asks."""
     import httpx2
+    import openai
     from openai.resources.chat.completions import Completions
 
     # kept from before anybody wraps them, for the calls that nobody traces
-    original, unwrapped = Completions.create, type("Unwrapped", (httpx2.Client,), dict(vars(httpx2.Client)))
+    original, own = Completions.create, {name: getattr(openai.OpenAI, name) for name in ("request", "post")}
+    unwrapped = type("Unwrapped", (openai.OpenAI,), own), type("Unwrapped", (httpx2.Client,), dict(vars(httpx2.Client)))
     contender, start_s = start(sys.argv[1], sys.argv[2])
     answer = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a vendor prints is no answer
     answer.write(json.dumps({"start_s": start_s}) + "\n")
-    traced, untraced = client(httpx2.Client, contender.address), client(unwrapped, contender.address)
+    traced, untraced = client(openai.OpenAI, httpx2.Client, contender.address), client(*unwrapped, contender.address)
     if contender.prepare is not None:
         contender.prepare(traced)
     create, plain = traced.chat.completions.create, functools.partial(original, untraced.chat.completions)
