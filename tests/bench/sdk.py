@@ -263,7 +263,7 @@ def main() -> None:
         size = f"{size_mb(PACKAGES[name]):.1f} MB" if name in PACKAGES else ""
         chat, stream = (cell(starts, name, workload) for workload in CALLS)
         print(f"{name:20} {chat}   {stream}   {start:>8} {size:>8}  {starts[0][name].sent}")
-    print("sent: spans of a call / of a stream, with p = prompt, a = answer, t = token counts")
+    print("sent: spans of a call / of a stream, with p = prompt, a = answer, t = token counts as numbers")
     print(f"pass-through: {pass_through_ns():.0f} ns a call")
     versions = {name: importlib.metadata.version(name) for name in sorted({*BASE, *PACKAGES.values()})}
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
