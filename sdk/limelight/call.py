@@ -7,7 +7,6 @@ collected in a dict and written in one go, which costs a third of setting them o
 from __future__ import annotations
 
 import threading
-import traceback
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from limelight import semconv
+from limelight import errors, semconv
 from limelight.content import Content, RedactFailed
 from limelight.guard import quiet, report, warn_once
 from limelight.metrics import Metrics
@@ -280,11 +279,11 @@ class Call:
 
 def record_error(span: Span, recorder: Recorder, error: BaseException, at_ns: int | None = None) -> dict[str, Any]:
     """Give a span the status and the event of an exception; the attributes to set with them are returned."""
-    name = class_name(error)
+    name = errors.class_name(error)
     fields: dict[str, Any] = {semconv.ERROR_TYPE: name}
-    message = _clean(recorder, _message(error), fields)
+    message = _clean(recorder, errors.message(error), fields)
     # cut only after it is clean: half a secret is none that a redactor knows
-    stack = _clean(recorder, "".join(traceback.format_exception(error))[-4 * _STACK_CHARS :], fields)[-_STACK_CHARS:]
+    stack = _clean(recorder, errors.stack(error), fields)[-_STACK_CHARS:]
     span.set_status(Status(StatusCode.ERROR, message))
     attributes = {
         semconv.EXCEPTION_TYPE: name,
@@ -293,14 +292,6 @@ def record_error(span: Span, recorder: Recorder, error: BaseException, at_ns: in
     }
     span.add_event("exception", attributes, timestamp=at_ns)
     return fields
-
-
-def _message(error: BaseException) -> str:
-    """What an exception says; its `__str__` may be broken, as `traceback` knows too."""
-    try:
-        return str(error)
-    except Exception:
-        return ""
 
 
 def _clean(recorder: Recorder, text: str, fields: dict[str, Any]) -> str:
@@ -355,13 +346,6 @@ def _nested_in() -> str | None:
         )
         return str(scope.name) if is_inference else None
     return None
-
-
-def class_name(error: BaseException) -> str:
-    """`openai.RateLimitError`: module and class, without private modules in between; builtins bare."""
-    kind = type(error)
-    modules = [part for part in kind.__module__.split(".") if not part.startswith("_")]
-    return kind.__qualname__ if kind.__module__ == "builtins" else ".".join([*modules, kind.__qualname__])
 
 
 def abandon(call: Call) -> None:

@@ -97,10 +97,16 @@ class Content:
 
 def attribute(value: Any) -> Any:
     """A plain attribute: words, numbers, booleans and lists of them as they are, anything else as a value's text."""
+    if not is_a(value, (list, tuple)):
+        return _scalar(value)
+    known = [found for item in items(value) if (found := _scalar(item)) is not None]
+    size = sum(len(item) if isinstance(item, str) else 8 for item in known)
+    return known if size < MAX_BYTES else _PLAIN.value(value)
+
+
+def _scalar(value: Any) -> Any:
     if type(value) is bool:
         return value
-    if is_a(value, (list, tuple)):
-        return [known for item in items(value) if (known := attribute(item)) is not None]
     known = number(value)
     return known if known is not None or value is None or is_a(value, float) else _PLAIN.value(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pathlib
 import sys
@@ -22,6 +23,7 @@ from limelight.content import MAX_BYTES, Content
 from limelight.guard import forget_warnings, quiet, warn_once
 from limelight.metrics import Metrics
 from limelight.redact import Redact
+from limelight.values import number, word
 from limelight.version import __version__
 
 if TYPE_CHECKING:
@@ -149,12 +151,10 @@ class Limelight:
 
             ids = _judged(trace_id, span_id)
             if ids is None:
-                warn_once("score", "score(%r): no span is current here and no valid trace_id is given", name)
+                warn_once("score", "score(%r): no span is current here and no valid trace_id is given", word(name))
                 return
-            if isinstance(value, str):
-                value, label = None, label or value
-            number = None if value is None else float(value)
-            score = Score(str(name), number, label, explanation, *ids, time.time_ns())
+            label = word(label) or word(value)
+            score = Score(word(name) or "score", _judgement(value), label, word(explanation), *ids, time.time_ns())
             exporter.put(score, score_size(score))
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -211,6 +211,15 @@ class Limelight:
         """Spans and scores of this process so far: `sent`, and lost ones by reason."""
         exporter = self._exporter
         return {} if exporter is None else {"sent": exporter.counts.sent, **exporter.counts.lost}
+
+
+def _judgement(value: Any) -> float | None:
+    """The number a score is: also of a library's own kind, such as NumPy's."""
+    judged: float | None = None
+    if value is not None and word(value) is None:
+        with contextlib.suppress(Exception):
+            judged = float(value)
+    return number(judged)
 
 
 def _judged(trace_id: str | None, span_id: str | None) -> tuple[int, int] | None:

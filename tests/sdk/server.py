@@ -98,7 +98,11 @@ class Peer:
             disable_nagle_algorithm = True  # pieces go out as they are written, without waiting 40 ms for an answer
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                try:
+                    body = b"".join(self._pieces())
+                except ValueError:  # half a request is none
+                    self.close_connection = True
+                    return
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 reply = peer._answer(Asked(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
@@ -108,6 +112,21 @@ class Peer:
                     self.close_connection = True
 
             do_GET = do_POST
+
+            def _pieces(self) -> Iterator[bytes]:
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    yield self._read(int(self.headers.get("Content-Length", 0)))
+                    return
+                while size := int(self.rfile.readline().strip() or b"gone", 16):
+                    yield self._read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+
+            def _read(self, size: int) -> bytes:
+                data = self.rfile.read(size)
+                if len(data) < size:
+                    raise ValueError("the client went away")
+                return data
 
             def _write(self, reply: Reply) -> None:
                 if reply.hold is not None:

@@ -41,8 +41,12 @@ def _start(_recorder: Recorder, session: Any, args: tuple[Any, ...], kwargs: dic
     if type(url).__module__.partition(".")[0] != "yarl" and type(url) is not str:
         return None
     base = getattr(session, "_base_url", None)
-    parts = urllib.parse.urlsplit(urllib.parse.urljoin(str(base or ""), str(url)))
-    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    try:
+        parts = urllib.parse.urlsplit(urllib.parse.urljoin(str(base or ""), str(url)))
+        port = parts.port
+    except ValueError:  # it is no address, as the library is about to find out
+        return None
+    port = port or _DEFAULT_PORTS.get(parts.scheme)
     sent = http_shapes.Sent("POST", parts.hostname or "", port, parts.path, functools.partial(_body, kwargs))
     return http_shapes.start("aiohttp", sent)
 

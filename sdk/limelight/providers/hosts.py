@@ -75,9 +75,12 @@ def server_of(client: Any) -> Server:
 
 def of_address(address: Any, provider: str | None = None, otherwise: str = "openai") -> dict[str, Any]:
     """The attributes a base address given as text tells: provider (`provider` where that is known), host and port."""
-    url = urlsplit(word(address) or "")
-    host = url.hostname
-    port = url.port or {"http": 80, "https": 443}.get(url.scheme) if host else None
+    try:
+        url = urlsplit(word(address) or "")
+        host = url.hostname
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme) if host else None
+    except ValueError:  # it is no address, as the library is about to find out
+        host = port = None
     return {
         semconv.PROVIDER_NAME: provider or provider_of(host or "", port, otherwise),
         semconv.SERVER_ADDRESS: host,

@@ -107,9 +107,10 @@ def _kind(path: str) -> tuple[str, str] | None:
 
 def _json(body: Any) -> Json | None:
     """The object a body is; None for any other, and for one beyond the bound."""
-    if isinstance(body, (bytes, bytearray, str)):
-        body = wire.parse(bytes(body) if isinstance(body, bytearray) else body) if len(body) <= wire.MAX_BYTES else None
-    return cast("Json", body) if is_a(body, dict) else None
+    kind = type(body)
+    if kind is bytes or kind is bytearray or kind is str:
+        body = wire.parse(bytes(body) if kind is bytearray else body) if len(body) <= wire.MAX_BYTES else None
+    return cast("Json", dict.copy(body)) if is_a(body, dict) else None
 
 
 def _start(recorder: Recorder, sent: Sent, module: str, name: str, body: Json) -> Call | None:
@@ -141,9 +142,8 @@ def _ollama(name: str, body: Json) -> tuple[str, str, Json]:
 
 def _fits(module: str, name: str, body: Json) -> bool:
     """Whether a body asks a model: it names one. llama.cpp's server serves but one and needs no name in a chat."""
-    if module == "anthropic":
-        return isinstance(body.get("model"), str) and isinstance(body.get("messages"), list)
-    return isinstance(body.get("model"), str) or (name == "chat" and isinstance(body.get("messages"), list))
+    has_model, has_messages = word(body.get("model")) is not None, is_a(body.get("messages"), list)
+    return (has_model and has_messages) if module == "anthropic" else has_model or (name == "chat" and has_messages)
 
 
 def _start_triton(recorder: Recorder, sent: Sent) -> Call | None:

@@ -70,9 +70,10 @@ def _start(
     """Start a call; `parameters` are the function's names for what comes without one."""
     given = {**dict(zip(parameters, args, strict=False)), **kwargs}
     provider, model = names.resolve(word(given.get("model")), word(given.get("custom_llm_provider")))
-    where = of_address(word(given.get("api_base")) or given.get("base_url"), provider, otherwise="")
-    text = field(given.get("text"), "format")
-    output_type = messages.output_type(given.get("response_format") or text, given.get("modalities"))
+    where = of_address(word(given.get("api_base")) or word(given.get("base_url")), provider, otherwise="")
+    shape = given.get("response_format")
+    shape = field(given.get("text"), "format") if shape is None else shape
+    output_type = messages.output_type(shape, given.get("modalities"))
     attributes = {name: value or None for name, value in where.items()} | _asked(given)
     call = model_call(recorder, operation, model, {**attributes, semconv.OUTPUT_TYPE: output_type})
     call.asked = provider
@@ -107,7 +108,7 @@ def _start_embedding(
     call = _start("embeddings", parameters, recorder, owner, args, kwargs)
     given = {**dict(zip(parameters, args, strict=False)), **kwargs}
     asked = given.get("input")
-    call.set_value(semconv.LIMELIGHT_INPUT, asked if isinstance(asked, str) else items(asked) or None)
+    call.set_value(semconv.LIMELIGHT_INPUT, word(asked) or items(asked) or None)
     return call
 
 

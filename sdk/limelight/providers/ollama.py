@@ -18,7 +18,7 @@ from limelight.content import blob, blob_of_base64
 from limelight.providers.functions import described
 from limelight.providers.hosts import Server, server_of
 from limelight.stream import relay, relay_async
-from limelight.values import count, field, is_a, items, number, word, words
+from limelight.values import count, field, items, number, word, words
 
 if TYPE_CHECKING:
     from limelight.patch import Patches
@@ -35,7 +35,7 @@ def _start(recorder: Recorder, client: Any, operation: str, model: Any, kwargs: 
     host, port = server_of(client if isinstance(client, Server) else client._client)  # noqa: SLF001  no public way
     options = kwargs.get("options")
     name = word(model) or None
-    asked = word(kwargs.get("format")) if is_a(kwargs.get("format"), str) else kwargs.get("format")
+    shape = kwargs.get("format")
     attributes: dict[str, Any] = {
         semconv.PROVIDER_NAME: "ollama",
         semconv.SERVER_ADDRESS: host,
@@ -50,7 +50,7 @@ def _start(recorder: Recorder, client: Any, operation: str, model: Any, kwargs: 
         semconv.REQUEST_PRESENCE_PENALTY: number(field(options, "presence_penalty")),
         semconv.REQUEST_STOP_SEQUENCES: words(field(options, "stop")),
         semconv.REQUEST_REASONING_LEVEL: word(kwargs.get("think")),
-        semconv.OUTPUT_TYPE: None if asked is None or asked == "" else "json",
+        semconv.OUTPUT_TYPE: None if shape is None or word(shape) == "" else "json",
     }
     return model_call(recorder, operation, name, attributes)
 

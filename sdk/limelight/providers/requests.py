@@ -52,7 +52,7 @@ def _finish(call: Call, response: Any, _kwargs: dict[str, Any], _asked: bool) ->
         call, response.status_code, response.reason, str(response.headers.get("content-type", ""))
     )
     content: Any = getattr(response, "_content", None)
-    if isinstance(content, bytes):
+    if type(content) is bytes:
         http_shapes.read_whole(call, chunks, content_type, content)
         return
     body = Body(call, chunks, content_type)

@@ -48,10 +48,10 @@ def _start_elsewhere(
     return call
 
 
-def _copied_headers(_recorder: Recorder, _client: Any, kwargs: dict[str, Any]) -> dict[str, Any] | None:
+def _copied_headers(recorder: Recorder, _client: Any, kwargs: dict[str, Any]) -> dict[str, Any] | None:
     """The HTTP client writes into the headers it is given; a copy keeps the caller's as they are."""
-    headers = kwargs.get("headers")
-    return {**kwargs, "headers": dict(headers)} if isinstance(headers, dict) else None
+    headers: Any = kwargs.get("headers")
+    return {**kwargs, "headers": {**headers}} if type(headers) is dict and recorder.propagate != "none" else None
 
 
 def _carrying_headers(recorder: Recorder, client: Any, kwargs: dict[str, Any]) -> dict[str, Any] | None:

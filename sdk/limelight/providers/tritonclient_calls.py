@@ -18,7 +18,7 @@ from limelight.call import Call, Recorder, model_call, muted
 from limelight.guard import quiet
 from limelight.providers import tritonclient_fields as fields
 from limelight.providers import tritonclient_tensors as tensors
-from limelight.values import word
+from limelight.values import is_a, word
 
 LIBRARY = "tritonclient"
 _INFER = "infer"
@@ -134,7 +134,7 @@ def server_of(client: Any) -> dict[str, Any]:
     if url is not None:
         return {semconv.SERVER_ADDRESS: word(url.host), semconv.SERVER_PORT: url.port}
     base = getattr(client, "_url", None)
-    if isinstance(base, str):
+    if type(base) is str:
         return _address(urllib.parse.urlsplit(base).netloc, 443 if base.startswith("https:") else 80)
     inner: Any = getattr(getattr(client, "_channel", None), "_channel", None)
     target = getattr(inner, "target", None)
@@ -214,10 +214,10 @@ def _context_to_carry() -> otel_context.Context | None:
 
 def carried(headers: Any, context: otel_context.Context) -> dict[str, Any] | None:
     """A copy of the headers with the trace context; None where the caller's own has it, or there is none to carry."""
-    if not isinstance(headers, Mapping):
+    if not is_a(headers, dict):
         return None
-    own = dict(cast("Mapping[Any, Any]", headers))
-    if any(isinstance(name, str) and name.lower() == _TRACEPARENT for name in own):
+    own = cast("dict[Any, Any]", dict.copy(headers))
+    if any((word(name) or "").lower() == _TRACEPARENT for name in own):
         return None
     carrier: dict[str, Any] = {}
     _PROPAGATOR.inject(carrier, context)

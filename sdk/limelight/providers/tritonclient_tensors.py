@@ -7,11 +7,11 @@ the caller's and the server's alone, and stays unknown.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from limelight.providers.tritonclient_fields import Names, Values
-from limelight.values import items, word
+from limelight.values import is_a, items, number, word
 
 MAX_ELEMENTS = 4096
 """Larger tensors are images and embeddings, not prompts and counts."""
@@ -69,18 +69,23 @@ def neat(datatype: str, value: Any) -> Any:
 def of_inputs(inputs: Any, names: Names) -> Values:
     """The wanted `InferInput`s of either client; a value of no known kind is passed over."""
     found: Values = {}
-    for tensor in items(inputs):
+    for tensor in _own(inputs):
         name = _called(tensor, "name")
         if name not in names.wanted:
             continue
         datatype = str(_called(tensor, "datatype"))
         raw = _called(tensor, "_get_binary_data") or _called(tensor, "_get_content")
         data = getattr(tensor, "_data", None)  # what an HTTP request sends as JSON
-        if isinstance(raw, bytes):
+        if type(raw) is bytes:
             found[name] = decode(datatype, raw)
-        elif isinstance(data, list) and len(data) <= MAX_ELEMENTS:
+        elif type(data) is list and len(data) <= MAX_ELEMENTS:
             found[name] = [neat(datatype, value) for value in data]
     return found
+
+
+def _own(inputs: Any) -> list[Any]:
+    """Those of the client's own classes: their methods may be called, a mock's not."""
+    return [tensor for tensor in items(inputs) if type(tensor).__module__.partition(".")[0] == "tritonclient"]
 
 
 def _called(tensor: Any, method: str) -> Any:
@@ -96,19 +101,26 @@ def shapes_of_inputs(inputs: Any) -> list[dict[str, Any]]:
             "datatype": word(_called(tensor, "datatype")),
             "shape": list(_called(tensor, "shape") or ()),
         }
-        for tensor in items(inputs)
+        for tensor in _own(inputs)
     ]
 
 
 def of_parameters(parameters: Any, names: Names) -> Values:
     """The wanted request parameters (the vLLM backend takes sampling parameters there)."""
-    if not isinstance(parameters, Mapping):
+    if not is_a(parameters, dict):
         return {}
     return {
-        key: [value]
-        for key, value in parameters.items()
-        if isinstance(key, str) and key in names.wanted and isinstance(value, (str, int, float))
+        name: [known]
+        for key, value in dict.items(parameters)
+        if (name := word(key)) in names.wanted and (known := _plain(value)) is not None
     }
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is bool:
+        return value
+    text = word(value)
+    return number(value) if text is None else text
 
 
 def of_message(tensors: Iterable[Any], raws: Iterable[bytes], names: Names) -> Values:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sdk.server import Peer
+from sdk.server import Peer, Reply
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,19 @@ class Stream:
     """The method that closes it early; None where the library offers none."""
     has_span_unopened: bool = True
     """Whether opening alone, without a step, is a call."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request, whose arguments and answer a test may replace by any others."""
+
+    name: str
+    send: Callable[[Any, dict[str, Any]], Any]
+    """(desk, arguments): the answer, or the list of a stream's chunks."""
+    arguments: Callable[[], dict[str, Any]]
+    """Sensible ones, made anew."""
+    reply: Reply
+    """A sensible answer."""
 
 
 class Desks:

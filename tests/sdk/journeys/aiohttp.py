@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, Reply, json_reply, ndjson_reply, sse_reply
 from sdk.test_ollama import STREAM
 from sdk.test_openai import CHUNKS, COMPLETION, MESSAGES
@@ -148,4 +150,31 @@ JOURNEYS = [
 STREAMS = [
     Stream("lines", _open_lines, plain, is_async=True, close="aclose", has_span_unopened=False),
     Stream("read", _open_read, plain, is_async=True, close="aclose", has_span_unopened=False),
+]
+
+
+async def _sent(desk: Desk, asked: dict[str, Any]) -> bytes:
+    async with desk.session.post(desk.path, **asked) as response:
+        return await response.read()
+
+
+ASKS = [
+    Ask(
+        "post",
+        lambda desk, asked: desk.loop.run_until_complete(_sent(desk, asked)),
+        lambda: {"json": copy.deepcopy(CHAT), "headers": {"x-mine": "1"}},
+        json_reply(COMPLETION),
+    ),
+    Ask(
+        "data",
+        lambda desk, asked: desk.loop.run_until_complete(_sent(desk, asked)),
+        lambda: {"data": json.dumps(CHAT).encode()},
+        json_reply(COMPLETION),
+    ),
+    Ask(
+        "stream",
+        lambda desk, asked: desk.loop.run_until_complete(_sent(desk, asked)),
+        lambda: {"json": copy.deepcopy(STREAMED)},
+        sse_reply(CHUNKS),
+    ),
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import anthropic
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply, sse_reply
 from sdk.test_anthropic import ASKED, MESSAGE
 from sdk.test_anthropic_streams import EVENTS, SHORT
@@ -148,4 +149,27 @@ STREAMS = [
     Stream("helper", _open_helper, plain),
     Stream("async helper", _open_async_helper, plain, is_async=True),
     Stream("raw", _open_raw, plain),
+]
+
+
+def _arguments() -> dict[str, Any]:
+    return {
+        **copy.deepcopy(ASKED),
+        "system": [{"type": "text", "text": "be brief"}],
+        "tools": [{"name": "weather", "input_schema": {"type": "object"}}],
+        "stop_sequences": ["a"],
+        "metadata": {"user_id": "u"},
+        "extra_body": {"x": 1},
+        "extra_headers": {"x-mine": "1"},
+    }
+
+
+ASKS = [
+    Ask("create", lambda desk, asked: desk.client.messages.create(**asked), _arguments, json_reply(MESSAGE)),
+    Ask(
+        "streamed",
+        lambda desk, asked: list(desk.client.messages.create(stream=True, **asked)),
+        lambda: {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]},
+        EVENTS_REPLY,
+    ),
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import cohere
 import httpx
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply, ndjson_reply, sse_reply
 from sdk.test_cohere import ANSWER, EMBEDDED, EVENTS, LEGACY_ANSWER, LEGACY_EVENTS, MESSAGES, RANKED, TOOLS, _options
 
@@ -127,4 +128,50 @@ STREAMS = [
     Stream("chat", _open, plain),
     Stream("async chat", _open_async, plain, is_async=True, close="aclose"),
     Stream("legacy chat", _open_legacy, plain),
+]
+
+
+def _arguments() -> dict[str, Any]:
+    return {
+        "model": "m",
+        "messages": copy.deepcopy(MESSAGES),
+        "tools": copy.deepcopy(TOOLS),
+        "documents": ["a fact", {"id": "d1", "data": {"text": "another"}}],
+        "stop_sequences": ["a"],
+        "temperature": 0.5,
+        "response_format": {"type": "json_object"},
+    }
+
+
+ASKS = [
+    Ask("chat", lambda desk, asked: desk.client.chat(**asked), _arguments, json_reply(ANSWER)),
+    Ask(
+        "streamed chat",
+        lambda desk, asked: list(desk.client.chat_stream(**asked)),
+        lambda: {"model": "m", "messages": copy.deepcopy(MESSAGES)},
+        sse_reply(EVENTS, named=True),
+    ),
+    Ask(
+        "rerank",
+        lambda desk, asked: desk.client.rerank(**asked),
+        lambda: {"model": "m", "query": "Italy?", "documents": ["Oslo", "Rome"]},
+        json_reply(RANKED),
+    ),
+    Ask(
+        "embed",
+        lambda desk, asked: desk.client.embed(**asked),
+        lambda: {"model": "m", "input_type": "search_query", "texts": ["a"], "embedding_types": ["float"]},
+        json_reply(EMBEDDED),
+    ),
+    Ask(
+        "legacy chat",
+        lambda desk, asked: desk.legacy.chat(**asked),
+        lambda: {
+            "model": "m",
+            "message": "hi",
+            "preamble": "brief",
+            "chat_history": [{"role": "USER", "message": "a"}],
+        },
+        json_reply(LEGACY_ANSWER),
+    ),
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import httpx2
 from google import genai
 from google.genai import types
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply, sse_reply
 from sdk.test_google_genai import ANSWER, CALL, CHUNKS, CONTENTS, HEAD, TEXT_ANSWER, USAGE, _candidate
 
@@ -120,4 +121,34 @@ JOURNEYS = [
 STREAMS = [
     Stream("generate", _open, plain, has_span_unopened=False),
     Stream("async generate", _open_async, plain, is_async=True, close="aclose", has_span_unopened=False),
+]
+
+
+def _arguments() -> dict[str, Any]:
+    return {
+        "model": "m",
+        "contents": copy.deepcopy(CONTENTS),
+        "config": {
+            "temperature": 0.5,
+            "stop_sequences": ["a"],
+            "system_instruction": "be brief",
+            "tools": [{"function_declarations": [{"name": "weather", "description": "of a city"}]}],
+        },
+    }
+
+
+ASKS = [
+    Ask("generate", lambda desk, asked: desk.client.models.generate_content(**asked), _arguments, json_reply(ANSWER)),
+    Ask(
+        "streamed",
+        lambda desk, asked: list(desk.client.models.generate_content_stream(**asked)),
+        lambda: {"model": "m", "contents": ["hi", {"text": "ho"}]},
+        sse_reply(CHUNKS, done=False),
+    ),
+    Ask(
+        "embed",
+        lambda desk, asked: desk.client.models.embed_content(**asked),
+        lambda: {"model": "gemini-embedding-001", "contents": ["a", "b"]},
+        json_reply({"embeddings": [{"values": [0.1, 0.2]}, {"values": [0.1, 0.2]}]}),
+    ),
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, Reply, json_reply, ndjson_reply, sse_reply
 from sdk.test_ollama import STREAM
 from sdk.test_openai import CHUNKS, COMPLETION, MESSAGES
@@ -152,4 +154,26 @@ STREAMS = [
     Stream("bytes", _open_sent, plain),
     Stream("raw", _open_raw, plain),
     Stream("async lines", _open_async_lines, plain, is_async=True, close="aclose", has_span_unopened=False),
+]
+
+
+ASKS = [
+    Ask(
+        "post",
+        lambda desk, asked: desk.client.post(desk.url, **asked).content,
+        lambda: {"json": copy.deepcopy(CHAT), "headers": {"x-mine": "1"}},
+        json_reply(COMPLETION),
+    ),
+    Ask(
+        "content",
+        lambda desk, asked: desk.client.post(desk.url, **asked).content,
+        lambda: {"content": json.dumps(CHAT).encode()},
+        json_reply(COMPLETION),
+    ),
+    Ask(
+        "stream",
+        lambda desk, asked: desk.client.post(desk.url, **asked).content,
+        lambda: {"json": copy.deepcopy(STREAMED)},
+        sse_reply(CHUNKS),
+    ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import warnings
 from typing import Any
@@ -12,7 +13,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import litellm
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply, sse_reply
 from sdk.test_openai import CHUNKS, COMPLETION, MESSAGES, USAGE_CHUNK
 
@@ -105,4 +106,32 @@ JOURNEYS = [
 STREAMS = [
     Stream("completion", _open, plain, close=None),
     Stream("async completion", _open_async, plain, is_async=True, close="aclose"),
+]
+
+
+def _arguments() -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+    return {
+        "model": "openai/gpt-4o",
+        "messages": copy.deepcopy(MESSAGES),
+        "tools": tools,
+        "stop": ["a"],
+        "temperature": 0.5,
+        "metadata": {"k": "v"},
+    }
+
+
+ASKS = [
+    Ask(
+        "completion",
+        lambda desk, asked: plain(litellm.completion(**asked, **desk.keys)),
+        _arguments,
+        json_reply(COMPLETION),
+    ),
+    Ask(
+        "embedding",
+        lambda desk, asked: plain(litellm.embedding(**asked, **desk.keys)),
+        lambda: {"model": "openai/text-embedding-3-small", "input": ["a", "b"]},
+        json_reply(EMBEDDING),
+    ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 try:
@@ -10,7 +11,7 @@ try:
 except ImportError:  # where it was before 2.0
     from mistralai import Mistral
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply, sse_reply
 from sdk.test_mistralai import ANSWER, CHUNKS, EMBEDDING, MESSAGES, TOOLS
 
@@ -105,4 +106,32 @@ STREAMS = [
     Stream("chat", _open, plain),
     Stream("async chat", _open_async, plain, is_async=True),
     Stream("fill in the middle", _open_fim, plain),
+]
+
+
+def _arguments() -> dict[str, Any]:
+    return {
+        "model": "m",
+        "messages": copy.deepcopy(MESSAGES),
+        "tools": copy.deepcopy(TOOLS),
+        "stop": ["a"],
+        "temperature": 0.5,
+        "response_format": {"type": "json_object"},
+    }
+
+
+ASKS = [
+    Ask("complete", lambda desk, asked: desk.client.chat.complete(**asked), _arguments, json_reply(ANSWER)),
+    Ask(
+        "streamed",
+        lambda desk, asked: list(desk.client.chat.stream(**asked)),
+        lambda: {"model": "m", "messages": copy.deepcopy(MESSAGES)},
+        sse_reply(CHUNKS),
+    ),
+    Ask(
+        "embed",
+        lambda desk, asked: desk.client.embeddings.create(**asked),
+        lambda: {"model": "e", "inputs": ["a", "b"]},
+        json_reply(EMBEDDING),
+    ),
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import ollama
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply, ndjson_reply
 from sdk.test_ollama import ANSWER, COUNTS, MESSAGES, STREAM
 
@@ -93,4 +94,43 @@ STREAMS = [
     Stream("chat", _open_chat, plain),
     Stream("async chat", _open_async_chat, plain, is_async=True, close="aclose"),
     Stream("generate", _open_generate, plain),
+]
+
+
+def _arguments() -> dict[str, Any]:
+    return {
+        "model": "smollm2",
+        "messages": [
+            *copy.deepcopy(MESSAGES),
+            {"role": "user", "content": "this", "images": [b"png"]},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+            {"role": "tool", "tool_name": "f", "content": "42"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}],
+        "options": {"seed": 1, "stop": ["a"]},
+        "format": "json",
+        "think": True,
+    }
+
+
+ASKS = [
+    Ask("chat", lambda desk, asked: desk.client.chat(**asked), _arguments, json_reply(ANSWER)),
+    Ask(
+        "streamed chat",
+        lambda desk, asked: list(desk.client.chat(stream=True, **asked)),
+        lambda: {"model": "smollm2", "messages": copy.deepcopy(MESSAGES)},
+        ndjson_reply(STREAM),
+    ),
+    Ask(
+        "generate",
+        lambda desk, asked: desk.client.generate(**asked),
+        lambda: {"model": "m", "prompt": "hi", "system": "be brief", "images": [b"png"], "options": {"seed": 1}},
+        json_reply(GENERATED),
+    ),
+    Ask(
+        "embed",
+        lambda desk, asked: desk.client.embed(**asked),
+        lambda: {"model": "e", "input": ["a", "b"]},
+        json_reply(EMBEDDED),
+    ),
 ]

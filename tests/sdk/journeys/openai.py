@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import openai
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply, sse_reply
 from sdk.test_openai import CHUNKS, COMPLETION, MESSAGES, RESPONSE, _events, _stream_reply
 
@@ -197,4 +198,68 @@ STREAMS = [
     Stream("completion", _open_completion, plain),
     Stream("raw", _open_raw, plain),
     Stream("async raw", _open_async_raw, plain, is_async=True),
+]
+
+
+def _arguments() -> dict[str, Any]:
+    return {
+        "model": "m",
+        "messages": copy.deepcopy(MESSAGES),
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "n": 1,
+        "stop": ["a", "b"],
+        "response_format": {"type": "json_object"},
+        "metadata": {"k": "v"},
+        "extra_body": {"x": 1},
+        "extra_headers": {"x-mine": "1"},
+    }
+
+
+def _response_arguments() -> dict[str, Any]:
+    content = [{"type": "input_text", "text": "hi"}, {"type": "input_image", "image_url": "data:image/png;base64,aGk="}]
+    return {
+        "model": "m",
+        "input": [
+            {"role": "user", "content": content},
+            {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "42"},
+        ],
+        "instructions": "be brief",
+        "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        "reasoning": {"effort": "low"},
+        "text": {"format": {"type": "text"}},
+    }
+
+
+ASKS = [
+    Ask("chat", lambda desk, asked: desk.client.chat.completions.create(**asked), _arguments, json_reply(COMPLETION)),
+    Ask(
+        "streamed chat",
+        lambda desk, asked: list(desk.client.chat.completions.create(stream=True, **asked)),
+        lambda: {"model": "m", "messages": copy.deepcopy(MESSAGES), "stream_options": {"include_usage": True}},
+        sse_reply(CHUNKS),
+    ),
+    Ask(
+        "response", lambda desk, asked: desk.client.responses.create(**asked), _response_arguments, json_reply(RESPONSE)
+    ),
+    Ask(
+        "streamed response",
+        lambda desk, asked: list(desk.client.responses.create(stream=True, **asked)),
+        lambda: {"model": "m", "input": "hi"},
+        sse_reply(_events(COMPLETED), named=True),
+    ),
+    Ask(
+        "completion",
+        lambda desk, asked: desk.client.completions.create(**asked),
+        lambda: {"model": "m", "prompt": ["hi", "ho"], "stop": "a"},
+        json_reply(TEXT_COMPLETION),
+    ),
+    Ask(
+        "embedding",
+        lambda desk, asked: desk.client.embeddings.create(encoding_format="float", **asked),
+        lambda: {"model": "m", "input": ["hi", "ho"], "dimensions": 2},
+        json_reply(EMBEDDING),
+    ),
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 import pickle
 from typing import Any
 
 import requests
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, Reply, json_reply, ndjson_reply, sse_reply
 from sdk.test_ollama import STREAM
 from sdk.test_openai import CHUNKS, COMPLETION, MESSAGES
@@ -130,4 +132,26 @@ STREAMS = [
     Stream("lines", _open_lines, plain),
     Stream("content", _open_content, plain),
     Stream("raw", _open_raw, plain),
+]
+
+
+ASKS = [
+    Ask(
+        "post",
+        lambda desk, asked: desk.session.post(desk.url, **asked).content,
+        lambda: {"json": copy.deepcopy(CHAT), "headers": {"x-mine": "1"}},
+        json_reply(COMPLETION),
+    ),
+    Ask(
+        "data",
+        lambda desk, asked: desk.session.post(desk.url, **asked).content,
+        lambda: {"data": json.dumps(CHAT).encode()},
+        json_reply(COMPLETION),
+    ),
+    Ask(
+        "stream",
+        lambda desk, asked: desk.session.post(desk.url, **asked).content,
+        lambda: {"json": copy.deepcopy(STREAMED)},
+        sse_reply(CHUNKS),
+    ),
 ]

@@ -12,7 +12,7 @@ import tritonclient.grpc.aio
 import tritonclient.http
 import tritonclient.http.aio
 
-from sdk.journeys import Journey, Stream
+from sdk.journeys import Ask, Journey, Stream
 from sdk.server import Peer, json_reply
 from sdk.test_tritonclient import VALUES, as_json, inputs
 from sdk.test_tritonclient_streams import pieces
@@ -173,3 +173,19 @@ JOURNEYS = [
     Journey("broken aio stream", _broken_aio_stream, calls=2),
 ]
 STREAMS = [Stream("aio stream", _open, plain, is_async=True, close=None)]
+
+
+ASKS = [
+    Ask(
+        "infer",
+        lambda desk, asked: _result(desk.http.infer(inputs=inputs(HTTP), **asked)),
+        lambda: {"model_name": "llm", "request_id": "1", "headers": {"x-mine": "1"}, "parameters": {"max_tokens": 3}},
+        json_reply(as_json(VALUES)),
+    ),
+    Ask(
+        "grpc infer",
+        lambda desk, asked: _result(desk.grpc.infer(inputs=inputs(GRPC), **asked)),
+        lambda: {"model_name": "unary", "request_id": "1", "headers": {"x-mine": "1"}, "parameters": {"max_tokens": 3}},
+        json_reply(as_json(VALUES)),
+    ),
+]
