@@ -13,6 +13,7 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -215,7 +216,6 @@ VALUES: dict[str, Make] = {
     "enum": lambda _: _Colour.RED,
     "raising enum": _raising_enum,
     "dataclass": _dataclass,
-    "model": _model,
     "user dict": lambda _: _Mapping(role="user", content="x"),
     "mapping proxy": lambda _: types.MappingProxyType({"role": "user", "content": "x"}),
     "set": lambda _: {1, 2},
@@ -236,9 +236,12 @@ VALUES: dict[str, Make] = {
     "uuid": lambda _: uuid.UUID(int=1),
     "class": lambda _: Boom,
     "function": lambda _: len,
-    **{f"numpy {name}": _numpy(name) for name in ("array", "objects", "int", "float", "text", "bool")},
 }
 """Name -> what makes one; each notes in the counter given how it was touched."""
+if find_spec("pydantic"):
+    VALUES["model"] = _model
+if find_spec("numpy"):
+    VALUES |= {f"numpy {name}": _numpy(name) for name in ("array", "objects", "int", "float", "text", "bool")}
 
 
 def paths(value: Any, depth: int = 5) -> Iterator[tuple[Any, ...]]:
