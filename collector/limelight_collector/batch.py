@@ -1,11 +1,16 @@
-"""Batch: what one insert carries. Columns of spans in the order of `store.columns`, and the rows hung on them."""
+"""Batch: what one insert carries. Columns of spans in the order of `store.columns`, and the rows hung on them.
+
+Metric points and log records travel beside the spans, as rows of `store.signal_columns`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from limelight_collector.store.columns import COLUMNS
+from limelight_collector.store.columns import COLUMNS, Column
+from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,13 @@ class Score:
 
 @dataclass(slots=True)
 class Batch:
-    """Spans (rows of column values, `project_id` in each) with their flags and scores."""
+    """Spans (rows of column values, `project_id` in each) with their flags and scores; metric points; log records."""
 
     rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     flags: list[Flag] = field(default_factory=list[Flag])
     scores: list[Score] = field(default_factory=list[Score])
+    points: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    logs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def __len__(self) -> int:
         """Number of spans."""
@@ -68,7 +75,21 @@ class Batch:
     @property
     def columns(self) -> dict[str, list[Any]]:
         """The spans as columns of equal length, in the order of `store.columns`."""
-        return {name: [row.get(name, empty) for row in self.rows] for name, empty in _EMPTY.items()}
+        return _columns(self.rows, _EMPTY)
+
+    @property
+    def point_columns(self) -> dict[str, list[Any]]:
+        """The metric points as columns, in the order of `POINT_COLUMNS`."""
+        return _columns(self.points, _EMPTY_POINT)
+
+    @property
+    def log_columns(self) -> dict[str, list[Any]]:
+        """The log records as columns, in the order of `LOG_COLUMNS`."""
+        return _columns(self.logs, _EMPTY_LOG)
+
+
+def _columns(rows: list[dict[str, Any]], empty_row: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: [row.get(name, empty) for row in rows] for name, empty in empty_row.items()}
 
 
 def _empty_value(type_: str) -> Any:
@@ -82,7 +103,13 @@ def _empty_value(type_: str) -> Any:
         return b"\0" * int(type_[len("FixedString(") : -1])
     if type_ == "Bool":
         return False
-    return 0 if type_.startswith("UInt") else ""
+    return 0 if type_.startswith(("UInt", "Int", "Float")) else ""
 
 
-_EMPTY: dict[str, Any] = {column.name: _empty_value(column.type) for column in COLUMNS}
+def _empty_row(columns: Iterable[Column]) -> dict[str, Any]:
+    return {column.name: _empty_value(column.type) for column in columns}
+
+
+_EMPTY = _empty_row(COLUMNS)
+_EMPTY_POINT = _empty_row(POINT_COLUMNS)
+_EMPTY_LOG = _empty_row(LOG_COLUMNS)

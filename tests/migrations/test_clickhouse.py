@@ -12,7 +12,8 @@ from clickhouse_connect.driver.client import Client
 from limelight_collector.errors import StartupRefused
 from limelight_collector.settings import Settings
 from limelight_collector.store import migrate_store, open_store
-from limelight_collector.store.columns import COLUMNS
+from limelight_collector.store.columns import COLUMNS, Column
+from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
 from limelight_migrations.clickhouse import NewerSchema, migrate, migrations, pending
 
 
@@ -45,13 +46,18 @@ def test_an_interrupted_migration_is_run_again(client: Client) -> None:
     assert first.name in migrate(client)
 
 
-def test_the_migrated_spans_table_is_the_declared_one(client: Client) -> None:
+@pytest.mark.parametrize(
+    ("table", "columns"), [("spans", COLUMNS), ("metric_points", POINT_COLUMNS), ("logs", LOG_COLUMNS)]
+)
+def test_a_migrated_table_is_the_declared_one(client: Client, table: str, columns: tuple[Column, ...]) -> None:
     migrate(client)
-    described = client.query("DESCRIBE TABLE spans").result_rows
-    assert [(row[0], row[1]) for row in described] == [(column.name, column.type) for column in COLUMNS]
+    described = client.query(f"DESCRIBE TABLE {table}").result_rows
+    assert [(row[0], row[1]) for row in described] == [(column.name, column.type) for column in columns]
 
 
-@pytest.mark.parametrize("table", ["spans", "trace_times", "flags", "scores"])
+@pytest.mark.parametrize(
+    "table", ["spans", "trace_times", "flags", "scores", "metric_points", "metric_series", "logs", "log_times"]
+)
 def test_every_table_is_durable_and_keyed_by_project_first(client: Client, table: str) -> None:
     migrate(client)
     ddl = client.query(f"SHOW CREATE TABLE {table}").result_rows[0][0]

@@ -1,9 +1,12 @@
-"""Store: where spans, flags and scores are kept and asked for. This page is the contract; `clickhouse.py` keeps it.
+"""Store: where spans, flags, scores, metric points and log records are kept and asked for.
+
+This page is the contract; `clickhouse.py` keeps it.
 
 * `insert` is idempotent: the same batch again, whole or regrouped, changes nothing a reader sees. A span is identified
-  by (project, start time, trace, span); of several copies the one received last counts.
-* `insert` returns only when the batch would survive a crash of this process and of the machine. Flags and scores of a
-  batch are stored with its spans; an insert that raised may have stored a part, so the caller sends all of it again.
+  by (project, start time, trace, span), a metric point by (project, metric, series, time), a log record by (project,
+  time, hash of its content); of several copies the one received last counts.
+* `insert` returns only when the batch would survive a crash of this process and of the machine. All that a
+  batch carries is stored by one call; one that raised may have stored a part, so the caller sends all of it again.
 * `Rejected` from `insert`: this batch can never be stored (the caller splits it to find the culprit). `Unavailable`:
   try again later. `QueryLimit` from `query`: the question is too big. Anything else is a bug.
 * `query` takes SQL written by this program alone; values from outside arrive as bound parameters, `{name:Type}`. Times

@@ -41,6 +41,8 @@ _CHDB_OPTIONS = {
     "background_schedule_pool_size": 2,
     "background_common_pool_size": 1,
 }
+_TIME_COLUMNS = {"spans": "start_time", "flags": "start_time", "metric_points": "time", "logs": "time"}
+"""Tables whose rows end after the retention, and the time it counts from."""
 _FLAG_NAMES = ["start_time" if f.name == "start_ns" else f.name for f in dataclasses.fields(Flag)]
 _SCORE_NAMES = [f.name for f in dataclasses.fields(Score)]
 
@@ -85,18 +87,25 @@ class ClickHouseStore:
     def _apply_retention(self) -> None:
         # One day more than asked: a span whose clock was wrong is moved to the oldest day kept and must survive there.
         days = min(self._settings.retention_days, _LONGEST_RETENTION_DAYS) + 1
-        ttl = f"toDate(start_time) + toIntervalDay({days})"
-        for table in ("spans", "flags"):
+        for table, time in (
+            ("spans", "start_time"),
+            ("flags", "start_time"),
+            ("metric_points", "time"),
+            ("logs", "time"),
+        ):
+            ttl = f"toDate({time}) + toIntervalDay({days})"
             ddl = self._writer.query(f"SHOW CREATE TABLE {table}").result_rows[0][0]
             if ttl not in ddl:
                 self._writer.command(f"ALTER TABLE {table} MODIFY TTL {ttl} SETTINGS materialize_ttl_after_modify = 0")
 
     def insert(self, batch: Batch) -> None:
-        """Store spans, then what hangs on them; each insert is on disk when it returns (fsync_after_insert)."""
+        """Store spans, then what hangs on them and the other signals; each insert is on disk when it returns."""
         columns = batch.columns
         self._insert("spans", list(columns), list(columns.values()))
         self._insert("flags", _FLAG_NAMES, _columns_of(Flag, batch.flags))
         self._insert("scores", _SCORE_NAMES, _columns_of(Score, batch.scores))
+        for table, found in (("metric_points", batch.point_columns), ("logs", batch.log_columns)):
+            self._insert(table, list(found), list(found.values()))
 
     def _insert(self, table: str, names: list[str], columns: list[list[Any]]) -> None:
         if not columns or not columns[0]:

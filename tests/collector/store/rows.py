@@ -48,6 +48,39 @@ def llm(trace: int = 1, number: int = 2, **given: Any) -> dict[str, Any]:
     return span(trace, number, **(fields | given))
 
 
+def point(series: int = 1, *, at_s: float = 0.0, **given: Any) -> dict[str, Any]:
+    """One point of series `series` of a gauge, `at_s` seconds after T0; `given` overrides any column."""
+    row: dict[str, Any] = {
+        "project_id": "p",
+        "metric": "queue.size",
+        "series_id": series,
+        "time": T0 + int(at_s * SECOND),
+        "received_ns": T0 + 3600 * SECOND,
+        "kind": "gauge",
+        "service_name": "svc",
+        "attributes": {"engine": f'"{series}"'},
+        "value": 1.0,
+    }
+    return row | given
+
+
+def log(number: int = 1, *, at_s: float = 0.0, trace: int = 0, **given: Any) -> dict[str, Any]:
+    """Log record `number`, `at_s` seconds after T0, of trace `trace` (0 = none); `given` overrides any column."""
+    row: dict[str, Any] = {
+        "project_id": "p",
+        "time": T0 + int(at_s * SECOND),
+        "log_id": number.to_bytes(16, "big"),
+        "received_ns": T0 + 3600 * SECOND,
+        "trace_id": trace.to_bytes(16, "big"),
+        "span_id": (trace * 1000 + 1).to_bytes(8, "big") if trace else bytes(8),
+        "severity_number": 9,
+        "severity_text": "INFO",
+        "service_name": "svc",
+        "body": f'"line {number}"',
+    }
+    return row | given
+
+
 def batch(*rows: dict[str, Any], flags: list[Flag] | None = None, scores: list[Score] | None = None) -> Batch:
     """A batch of rows."""
     made = Batch(flags=flags or [], scores=scores or [])

@@ -15,11 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.store.rows import T0, batch, flag, llm, score, span
+from collector.store.rows import T0, batch, flag, llm, log, point, score, span
+from limelight_collector.batch import Batch
 from limelight_collector.errors import QueryLimit, Rejected, Unavailable
 from limelight_collector.settings import Settings
 from limelight_collector.store import Store, open_store
 from limelight_collector.store.columns import COLUMNS
+from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
 
 DOUBLE = Path(__file__).with_name("http_double.py")
 
@@ -81,6 +83,83 @@ def test_the_same_batch_again_regrouped_changes_nothing(store: Store) -> None:
     assert [count(store, table, "again") for table in ("spans", "flags", "scores")] == [3, 3, 3]
     times = store.query("SELECT min(min_start), max(max_start) FROM trace_times WHERE project_id = 'again'").rows
     assert times == [(T0 + 10**9, T0 + 3 * 10**9)]
+
+
+FULL_POINT: dict[str, Any] = {
+    "project_id": "full",
+    "metric": "sglang:e2e.latency",
+    "series_id": 2**64 - 1,
+    "original_ns": 7,
+    "start_ns": 2**64 - 1,
+    "kind": "histogram",
+    "description": "tab\tquote'",
+    "is_monotonic": True,
+    "resource": {"k": "[1]"},
+    "value": None,
+    "count": 2**64 - 1,
+    "sum": -1.5,
+    "min": float("-inf"),
+    "bucket_bounds": [0.1, 5.0],
+    "bucket_counts": [1, 0, 2**63],
+    "scale": -10,
+    "positive_offset": -(2**31),
+    "negative_counts": [3],
+    "quantiles": [0.5],
+    "quantile_values": [0.25],
+}
+FULL_LOG: dict[str, Any] = {
+    "project_id": "full",
+    "trace_id": bytes(range(16)),
+    "event_name": "gen_ai.choice",
+    "body": '{"content":"ü\\n"}',
+    "attributes": {"a.b": "1"},
+    "dropped_attributes_count": 2**32 - 1,
+}
+
+
+def test_points_and_records_come_back_as_they_were_stored(store: Store) -> None:
+    stored = Batch(points=[point(**FULL_POINT)], logs=[log(**FULL_LOG)])
+    store.insert(stored)
+    for table, columns, expected in (
+        ("metric_points", POINT_COLUMNS, stored.point_columns),
+        ("logs", LOG_COLUMNS, stored.log_columns),
+    ):
+        names = ", ".join(column.name for column in columns)
+        answer = store.query(f"SELECT {names} FROM {table} WHERE project_id = 'full'").dicts()
+        assert answer == [{name: values[0] for name, values in expected.items()}]
+
+
+def test_points_and_records_again_regrouped_change_nothing(store: Store) -> None:
+    points = [point(n, at_s=n, project_id="again") for n in (1, 1, 2)]
+    records = [log(n, at_s=n, trace=7, project_id="again") for n in (1, 2, 3)]
+    for some in (slice(0, 3), slice(0, 2), slice(1, 3)):
+        store.insert(Batch(points=points[some], logs=records[some]))
+    assert [count(store, table, "again") for table in ("metric_points", "logs")] == [2, 3]
+    (row,) = store.query("SELECT min(min_time), max(max_time) FROM log_times WHERE project_id = 'again'").rows
+    assert row == (T0 + 10**9, T0 + 3 * 10**9)
+
+
+def test_each_start_of_a_cumulative_series_is_known_by_its_first_point(store: Store) -> None:
+    said: dict[str, Any] = {"project_id": "starts", "metric": "calls", "kind": "sum", "temporality": "cumulative"}
+    for at_s, start in ((2, 5), (1, 5), (3, 6)):
+        store.insert(Batch(points=[point(at_s=at_s, start_ns=start, **said)]))
+    rows = store.query(
+        "SELECT stream_start_ns, any(kind), min(first_time), max(last_time) FROM metric_series "
+        "WHERE project_id = 'starts' GROUP BY stream_start_ns ORDER BY stream_start_ns"
+    )
+    assert rows.rows == [(5, "sum", T0 + 10**9, T0 + 2 * 10**9), (6, "sum", T0 + 3 * 10**9, T0 + 3 * 10**9)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Batch(points=[point(), point(bucket_counts=[-1])]),
+        Batch(logs=[log(project_id="bad-log"), log(log_id=b"x" * 17)]),
+    ],
+)
+def test_points_and_records_that_can_never_be_stored_are_rejected(store: Store, bad: Batch) -> None:
+    with pytest.raises(Rejected):
+        store.insert(bad)
 
 
 def test_of_two_copies_the_one_received_last_counts(store: Store) -> None:
