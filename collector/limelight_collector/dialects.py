@@ -16,9 +16,34 @@ _V = "ai.telemetry.metadata."
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "operation": (s.OPERATION_NAME,),
-    "provider": (s.PROVIDER_NAME, "llm.provider", _G + "system", "llm.system", "ai.model.provider"),
-    "request_model": (s.REQUEST_MODEL, "ai.model.id", "llm.request.model_name", "embedding.model_name"),
-    "response_model": (s.RESPONSE_MODEL, "ai.response.model", "llm.response.model_name", "llm.model_name"),
+    "provider": (
+        s.PROVIDER_NAME,
+        "llm.provider",
+        _G + "system",
+        "llm.system",
+        "ai.model.provider",
+        "mlflow.llm.provider",
+        "langsmith.metadata.ls_provider",
+    ),
+    "request_model": (
+        s.REQUEST_MODEL,
+        "ai.model.id",
+        "llm.request.model_name",
+        "embedding.model_name",
+        "reranker.model_name",
+        "langsmith.metadata.ls_model_name",
+        "model",
+        "model_name",
+        "triton.model_name",
+    ),
+    "response_model": (
+        s.RESPONSE_MODEL,
+        "ai.response.model",
+        "llm.response.model_name",
+        "llm.model_name",
+        "langfuse.observation.model.name",
+        "mlflow.llm.model",
+    ),
     "model_version": ("triton.model_version", "gen_ai.response.model_version"),
     "response_id": (s.RESPONSE_ID, "ai.response.id"),
     "service_tier": (
@@ -27,11 +52,16 @@ ALIASES: dict[str, tuple[str, ...]] = {
         _G + "openai.request.service_tier",
         "anthropic.response.service_tier",
     ),
-    "request_temperature": (s.REQUEST_TEMPERATURE,),
-    "request_top_p": (s.REQUEST_TOP_P,),
-    "request_max_tokens": (s.REQUEST_MAX_TOKENS,),
-    "request_seed": (s.REQUEST_SEED, _G + "openai.request.seed"),
-    "is_stream": (s.REQUEST_STREAM, _G + "is_streaming", "llm.is_streaming"),
+    "request_temperature": (s.REQUEST_TEMPERATURE, "ai.settings.temperature", "langsmith.metadata.ls_temperature"),
+    "request_top_p": (s.REQUEST_TOP_P, "ai.settings.topP"),
+    "request_max_tokens": (
+        s.REQUEST_MAX_TOKENS,
+        "ai.settings.maxOutputTokens",
+        "ai.settings.maxTokens",
+        "langsmith.metadata.ls_max_tokens",
+    ),
+    "request_seed": (s.REQUEST_SEED, _G + "openai.request.seed", "ai.settings.seed"),
+    "is_stream": (s.REQUEST_STREAM, _G + "request.is_stream", _G + "is_streaming", "llm.is_streaming"),
     "finish_reasons": (
         s.RESPONSE_FINISH_REASONS,
         _G + "response.finish_reason",
@@ -47,6 +77,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "ai.usage.inputTokens",
         "ai.usage.tokens",
         "ai.usage.promptTokens",
+        "decision.token_count.input",
     ),
     "output_tokens": (
         s.USAGE_OUTPUT_TOKENS,
@@ -109,16 +140,16 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "ai.response.msToFirstChunk",
         _G + "server.time_to_first_token",
     ),
-    "tpot_s": (_G + "server.time_per_output_token",),
+    "tpot_s": (_G + "server.time_per_output_token", _G + "client.operation.time_per_output_chunk"),
     "queue_s": (s.LATENCY_TIME_IN_QUEUE,),
     "prefill_s": (s.LATENCY_TIME_IN_PREFILL,),
     "decode_s": (s.LATENCY_TIME_IN_DECODE,),
     "inference_s": (s.LATENCY_TIME_IN_INFERENCE,),
     "e2e_s": (s.LATENCY_E2E,),
     # tools, retrieval
-    "tool_name": (s.TOOL_NAME, "tool.name", "ai.toolCall.name"),
+    "tool_name": (s.TOOL_NAME, "tool.name", "tool_name", "ai.toolCall.name"),
     "tool_call_id": (s.TOOL_CALL_ID, "tool.id", "ai.toolCall.id"),
-    "retrieval_query": (s.RETRIEVAL_QUERY_TEXT,),
+    "retrieval_query": (s.RETRIEVAL_QUERY_TEXT, "reranker.query"),
     # who, under which prompt
     "session_id": (
         s.CONVERSATION_ID,
@@ -129,6 +160,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         _V + "sessionId",
         "langsmith.metadata.session_id",
         "langsmith.metadata.thread_id",
+        "langsmith.metadata.conversation_id",
         "mlflow.trace.session",
         _G + "session.id",
     ),
@@ -148,140 +180,170 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "workflow_name": (s.WORKFLOW_NAME, "traceloop.workflow.name"),
     "function_id": ("ai.telemetry.functionId",),
     "tags": (s.TAGS, "tag.tags", "langfuse.trace.tags", "langsmith.span.tags", _V + "tags", "logfire.tags"),
-    "prompt_name": (s.PROMPT_NAME, "langfuse.observation.prompt.name"),
-    "prompt_version": (s.PROMPT_VERSION, "langfuse.observation.prompt.version"),
+    "prompt_name": (s.PROMPT_NAME, "langfuse.observation.prompt.name", "traceloop.prompt.key"),
+    "prompt_version": (
+        s.PROMPT_VERSION,
+        "langfuse.observation.prompt.version",
+        "traceloop.prompt.version",
+        "llm.prompt_template.version",
+    ),
+    **{
+        f"aggregate_{kind}_tokens": tuple(f"{_G}aggregated_usage.{name}" for name in names)
+        for kind, names in {
+            "input": ("input_tokens",),
+            "output": ("output_tokens",),
+            "cache_read": ("cache_read.input_tokens",),
+            "cache_write": ("cache_write.input_tokens", "cache_creation.input_tokens"),
+            "reasoning": ("reasoning.output_tokens", "details.reasoning_tokens"),
+        }.items()
+    },
     "engine_request_id": (s.REQUEST_ID, "triton.request_id"),
     "mcp_method": ("mcp.method.name",),
     "mcp_session_id": ("mcp.session.id",),
     "error_type": (s.ERROR_TYPE,),
-    "error_message": ("error.message",),
+    "error_message": ("error.message", "langfuse.observation.status_message"),
     "server_address": (s.SERVER_ADDRESS, "net.peer.name", _G + "openai.api_base"),
     "environment": (s.DEPLOYMENT_ENVIRONMENT_NAME, "deployment.environment", "langfuse.environment"),
 }
 """Columns that are one value, converted by the column's type."""
 
+CHUNK_EVENTS = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
+"""One event a streamed chunk (Traceloop): not kept, the answer is whole elsewhere."""
+
+FIRST_TOKEN_EVENTS = CHUNK_EVENTS | {"First Token Stream Event", "ai.stream.firstChunk"}
+"""Span events whose time is the arrival of the first token; of several the earliest counts."""
+
+FIRST_TOKEN_TIMES = ("langfuse.observation.completion_start_time",)
+"""Attributes that hold that time as RFC 3339, or as the JSON text of it."""
+
 CONTENT: dict[str, tuple[str, ...]] = {
-    "system_instructions": (s.SYSTEM_INSTRUCTIONS,),
-    "input_messages": (s.INPUT_MESSAGES,),
-    "output_messages": (s.OUTPUT_MESSAGES,),
-    "tool_definitions": (s.TOOL_DEFINITIONS,),
-    "input_text": (s.LIMELIGHT_INPUT, "input.value", "traceloop.entity.input"),
-    "output_text": (s.LIMELIGHT_OUTPUT, "output.value", "traceloop.entity.output"),
-    "tool_args": (s.TOOL_CALL_ARGUMENTS, "tool.parameters", "ai.toolCall.args", _G + "tool.args"),
-    "tool_result": (s.TOOL_CALL_RESULT, "ai.toolCall.result"),
-    "retrieval_documents": (s.RETRIEVAL_DOCUMENTS,),
-    "metadata": (s.METADATA, "metadata"),
+    "system_instructions": (s.SYSTEM_INSTRUCTIONS, "ai.settings.system"),
+    "input_messages": (
+        s.INPUT_MESSAGES,
+        "llm.input_messages.*",
+        _G + "prompt.*",
+        "ai.prompt.messages",
+        "ai.prompt",
+        "langfuse.observation.input",
+        _G + "prompt",
+        "mlflow.spanInputs",
+        "traceloop.entity.input",
+        "input.value",
+    ),
+    "output_messages": (
+        s.OUTPUT_MESSAGES,
+        "llm.output_messages.*",
+        _G + "completion.*",
+        "ai.response.*",
+        "langfuse.observation.output",
+        _G + "completion",
+        "mlflow.spanOutputs",
+        "traceloop.entity.output",
+        "output.value",
+    ),
+    "tool_definitions": (
+        s.TOOL_DEFINITIONS,
+        "llm.tools.*",
+        "llm.request.functions.*",
+        "ai.prompt.tools",
+        "mlflow.chat.tools",
+    ),
+    "input_text": (
+        s.LIMELIGHT_INPUT,
+        "llm.prompts.*",
+        "embedding.embeddings.*",
+        "ai.value",
+        "ai.values",
+        "ai.prompt",
+        "langfuse.observation.input",
+        _G + "prompt",
+        "mlflow.spanInputs",
+        "traceloop.entity.input",
+        "input.value",
+    ),
+    "output_text": (
+        s.LIMELIGHT_OUTPUT,
+        "llm.choices.*",
+        "ai.response.object",
+        "langfuse.observation.output",
+        _G + "completion",
+        "mlflow.spanOutputs",
+        "traceloop.entity.output",
+        "output.value",
+        "final_result",
+    ),
+    "tool_args": (s.TOOL_CALL_ARGUMENTS, "ai.toolCall.args", "ai.toolCall.input", _G + "tool.args", "tool_arguments"),
+    "tool_result": (s.TOOL_CALL_RESULT, "ai.toolCall.result", "ai.toolCall.output", "tool_response"),
+    "retrieval_documents": (s.RETRIEVAL_DOCUMENTS, "retrieval.documents.*", "reranker.output_documents.*"),
+    "metadata": (
+        s.METADATA,
+        "metadata",
+        "langfuse.trace.metadata.*",
+        "langsmith.metadata.*",
+        "traceloop.association.properties.*",
+        "ai.telemetry.metadata.*",
+    ),
 }
-"""Content that needs reading (messages.py) before it is a column."""
+"""Content that needs reading (messages.py) before it is a column. `….*` is a family of names (unfold.py)."""
+
+VERCEL_PARTS = ("ai.response.text", "ai.response.reasoning", "ai.response.toolCalls", "ai.response.finishReason")
+"""An answer in pieces: together they are `ai.response.*`."""
+
+SURE_MESSAGES = frozenset(
+    {s.INPUT_MESSAGES, s.OUTPUT_MESSAGES, "llm.input_messages.*", "llm.output_messages.*", "ai.prompt.messages"}
+    | {_G + "prompt.*", _G + "completion.*", "ai.response.*"}
+)
+"""Sources that hold messages and nothing else."""
+
+USAGE_OBJECTS = (
+    _U + "raw",
+    "langfuse.observation.usage_details",
+    "mlflow.chat.tokenUsage",
+    "langsmith.metadata.usage_metadata",
+    "metadata.usage_object",
+)
+"""Sources of token counts that are objects (usage.py), asked for what no attribute of its own tells."""
+
+USAGE_DETAILS = {
+    _U + "input_token_details": "input_token_details",
+    _U + "output_token_details": "output_token_details",
+    "langsmith.usage_metadata": "",
+}
+"""Parts of a usage object that arrive alone, and the name they have in a whole one ("" = it is whole)."""
+
+COST_OBJECTS = ("langfuse.observation.cost_details", "mlflow.llm.cost")
+"""Sources of a reported cost that are objects."""
+
+PARAMETER_OBJECTS = ("llm.invocation_parameters", "langfuse.observation.model.parameters")
+"""Request parameters as one object."""
+
+PARAMETERS = {
+    "request_temperature": ("temperature",),
+    "request_top_p": ("top_p",),
+    "request_max_tokens": ("max_tokens", "max_completion_tokens", "max_output_tokens"),
+    "request_seed": ("seed",),
+    "request_model": ("model", "model_name"),
+    "is_stream": ("stream",),
+}
+"""What they are called in there."""
+
+REQUEST_OBJECTS = ("langfuse.observation.input", _G + "prompt", "mlflow.spanInputs", "input.value")
+"""Sources that may be a whole request to a provider."""
+
+RESPONSE_OBJECTS = ("langfuse.observation.output", _G + "completion", "mlflow.spanOutputs", "output.value")
+"""Sources that may be a whole response of a provider."""
+
+DROPPED = frozenset({"ai.embedding", "ai.embeddings", "logfire.json_schema", "llm.headers", "hidden_params"})
+"""Attributes that are not kept: vectors, copies, secrets. See also `unfold.is_dropped`."""
 
 SCALES = {"ai.response.msToFirstChunk": 0.001}
 """Sources that are not in the column's unit."""
 
-KIND_KEYS = ("openinference.span.kind", "langsmith.span.kind", "traceloop.span.kind")
-"""Where a dialect states the kind of a span; believed before `gen_ai.operation.name`."""
-
-KINDS = {
-    "llm": "llm",
-    "generation": "llm",
-    "chat": "llm",
-    "completion": "llm",
-    "embedding": "embedding",
-    "retriever": "retrieval",
-    "retrieval": "retrieval",
-    "reranker": "rerank",
-    "rerank": "rerank",
-    "tool": "tool",
-    "agent": "agent",
-    "workflow": "workflow",
-    "chain": "chain",
-    "task": "chain",
-    "prompt": "chain",
-    "guardrail": "guardrail",
-    "evaluator": "evaluator",
-    "memory": "memory",
-    "span": "span",
-}
-"""Kind names of the dialects and of `limelight.kind` -> observation_type."""
-
-OPERATIONS = {
-    "chat": "llm",
-    "text_completion": "llm",
-    "generate_content": "llm",
-    "completion": "llm",
-    "embeddings": "embedding",
-    "retrieval": "retrieval",
-    "rerank": "rerank",
-    "execute_tool": "tool",
-    "create_agent": "agent",
-    "invoke_agent": "agent",
-    "agent_step": "agent",
-    "invoke_workflow": "workflow",
-    "plan": "chain",
-}
-"""`gen_ai.operation.name` -> observation_type; `…_memory` and `…_memory_store` are memory."""
-
-FINISH_REASONS = {
-    "tool_calls": "tool_call",
-    "tool_use": "tool_call",
-    "function_call": "tool_call",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "completed": "stop",
-    "eos": "stop",
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "incomplete": "length",
-    "safety": "content_filter",
-    "refusal": "content_filter",
-}
-"""Finish reasons, lower-case with underscores -> semconv's word; others stay."""
-
-PROVIDERS = {
-    "azure": "azure.ai.openai",
-    "az.ai.openai": "azure.ai.openai",
-    "azure_openai": "azure.ai.openai",
-    "az.ai.inference": "azure.ai.inference",
-    "gemini": "gcp.gemini",
-    "google": "gcp.gen_ai",
-    "google_genai": "gcp.gemini",
-    "vertex_ai": "gcp.vertex_ai",
-    "google-vertex": "gcp.vertex_ai",
-    "vertexai": "gcp.vertex_ai",
-    "xai": "x_ai",
-    "x-ai": "x_ai",
-    "mistralai": "mistral_ai",
-    "mistral": "mistral_ai",
-    "bedrock": "aws.bedrock",
-    "aws": "aws.bedrock",
-    "amazon-bedrock": "aws.bedrock",
-    "aws_bedrock": "aws.bedrock",
-    "moonshot": "moonshot_ai",
-    "moonshotai": "moonshot_ai",
-    "watsonx": "ibm.watsonx.ai",
-    "together_ai": "together",
-    "fireworks_ai": "fireworks",
-}
-"""Provider names seen in the wild, lower-case -> the convention's (or ours, for engines)."""
-
-HOSTS = {
-    "api.openai.com": "openai",
-    "api.anthropic.com": "anthropic",
-    "generativelanguage.googleapis.com": "gcp.gemini",
-    "api.mistral.ai": "mistral_ai",
-    "api.groq.com": "groq",
-    "api.deepseek.com": "deepseek",
-    "api.x.ai": "x_ai",
-    "api.cohere.com": "cohere",
-    "openrouter.ai": "openrouter",
-    "api.perplexity.ai": "perplexity",
-}
-"""Servers that tell the provider where no attribute does."""
-
-MODEL_PREFIXES = (
-    ("gpt-3.5", "openai"),
-    ("gpt-4", "openai"),
-    ("gpt-5", "openai"),
-    ("claude-", "anthropic"),
-    ("gemini-", "gcp.gemini"),
+KIND_KEYS = (
+    "openinference.span.kind",
+    "langfuse.observation.type",
+    "langsmith.span.kind",
+    "mlflow.spanType",
+    "traceloop.span.kind",
 )
-"""Models only one provider sells; used where neither an attribute nor the server's address says who answered."""
+"""Where a dialect states the kind of a span; believed before `gen_ai.operation.name`."""

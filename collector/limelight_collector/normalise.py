@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import urlsplit
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -19,10 +18,16 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from limelight import semconv as s
-from limelight_collector import dialects, messages, metrics
+from limelight_collector import dialects, metrics, vocabulary
 from limelight_collector.attributes import Attributes, dumps, parsed, read_attributes
 from limelight_collector.batch import Score
+from limelight_collector.classify import name_model, observation_type
+from limelight_collector.coalesce import coalesce
+from limelight_collector.content import MODEL_TYPES, fill_content, fold
+from limelight_collector.content_events import NAMES as CONTENT_EVENTS
+from limelight_collector.content_events import read_events
 from limelight_collector.convert import MAX_INT64, as_float, as_text, converter
+from limelight_collector.usage import as_object, read_cost, read_usage
 
 Row = dict[str, Any]
 
@@ -30,9 +35,10 @@ _MAX_UINT32 = 2**32 - 1
 _HOUR_NS = 3600 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPAN_KINDS = ("", "internal", "server", "client", "producer", "consumer")
-_MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
 _TOKEN_SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _EXCEPTION = "exception"
+_STACKTRACE_MAX_CHARS = 4096
+_PENDING = "pending_span"  # Logfire: the early copy of a span that will come whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +62,34 @@ def span_row(
 ) -> Row:
     """The row of one span; `retention_ns` is the oldest age a start time may have."""
     attributes = read_attributes(span.attributes)
-    found = coalesce(attributes.values)
+    sorted_ = coalesce(attributes.values)
+    found = sorted_.columns
     row = _identity(source, scope, span, project_id, received_ns)
     row.update(_times(span, received_ns, retention_ns))
     row["environment"] = found.pop("environment", "") or source.environment
     row.update(found)
-    row["observation_type"] = _observation_type(attributes.values, span, scope, found)
-    _model(row)
-    _content(row, attributes.values)
+    row["observation_type"] = observation_type(attributes.values, span, scope, found)
+    events = _events(row, span, attributes)
+    if sorted_.objects:
+        _objects(row, sorted_.objects)
+    name_model(row)
+    fill_content(row, {**events, **sorted_.content} if events else sorted_.content)
+    if row["observation_type"] in MODEL_TYPES:
+        _response(row, sorted_.content)
+    elif row["observation_type"] == "tool":
+        row["tool_name"] = row.get("tool_name") or _tool_name(span.name)
     _tokens(row)
-    _speeds(row)
-    _events(row, span, attributes)
+    _speeds(row, attributes.values)
+    for key in sorted_.dropped:
+        del attributes.encoded[key]
     row["attributes"] = attributes.encoded
     row["dropped_attributes_count"] = min(span.dropped_attributes_count + attributes.dropped, _MAX_UINT32)
     return row
 
 
-def coalesce(attributes: dict[str, Any]) -> Row:
-    """Columns that are one value, each from its best source that holds a usable one."""
-    found: Row = {}
-    ranks: dict[str, int] = {}
-    for key, value in attributes.items():
-        for column, rank in _BY_KEY.get(key, ()):
-            if rank < ranks.get(column, 1000):
-                converted = _CONVERT[column](value)
-                if converted is None or converted == "" or converted == []:
-                    continue
-                if key in dialects.SCALES:
-                    converted *= dialects.SCALES[key]
-                found[column] = converted
-                ranks[column] = rank
-    return found
+def is_pending(span: Span) -> bool:
+    """Whether this is an early copy of a span that arrives whole later (Logfire's pending spans)."""
+    return any(pair.key == "logfire.span_type" and pair.value.string_value == _PENDING for pair in span.attributes)
 
 
 # -- identity and time -------------------------------------------------------------------------------------------------
@@ -129,114 +132,56 @@ def rfc3339(time_ns: int) -> str:
     return f"{(_EPOCH + timedelta(seconds=seconds)).strftime('%Y-%m-%dT%H:%M:%S')}.{nanos:09d}Z"
 
 
-# -- what it is --------------------------------------------------------------------------------------------------------
-def _observation_type(attributes: dict[str, Any], span: Span, scope: InstrumentationScope, found: Row) -> str:
-    for key in dialects.KIND_KEYS:
-        kind = dialects.KINDS.get(str(attributes.get(key, "")).lower())
-        if kind:
-            return kind
-    vercel = attributes.get("ai.operationId")
-    if isinstance(vercel, str):
-        inner = vercel.rpartition(".")[2]
-        return {"doGenerate": "llm", "doStream": "llm", "doEmbed": "embedding", "toolCall": "tool"}.get(inner, "chain")
-    if span.name == "llm_request" or scope.name == "triton-server":
-        return "engine"
-    if found.get("mcp_method") == "tools/call":
-        return "tool"
-    operation = str(found.get("operation", "")).lower()
-    if operation in dialects.OPERATIONS:
-        return dialects.OPERATIONS[operation]
-    if operation.endswith(("_memory", "_memory_store")):
-        return "memory"
-    kind = attributes.get(s.LIMELIGHT_KIND) or attributes.get("llm.request.type")
-    if isinstance(kind, str) and kind.lower() in dialects.KINDS:
-        return dialects.KINDS[kind.lower()]
-    has_model = "request_model" in found or "response_model" in found
-    return "llm" if has_model and ("input_tokens" in found or "output_tokens" in found) else "span"
+# -- objects in attributes ---------------------------------------------------------------------------------------------
+def _objects(row: Row, objects: dict[str, Any]) -> None:
+    """What only usage, cost and parameter objects tell."""
+    for key in dialects.PARAMETER_OBJECTS:
+        parameters = as_object(objects.get(key)) if key in objects else None
+        if parameters:
+            _fill(row, {column: _parameter(parameters, column) for column in dialects.PARAMETERS})
+    for key in dialects.USAGE_OBJECTS:
+        if key in objects:
+            _fill(row, read_usage(objects[key]))
+    for key, name in dialects.USAGE_DETAILS.items():
+        if key in objects:
+            details = as_object(objects[key])
+            _fill(row, read_usage({name: details} if name else details))
+    for key in dialects.COST_OBJECTS:
+        if key in objects:
+            _fill(row, read_cost(objects[key]))
 
 
-def _model(row: Row) -> None:
-    """Provider, models, server and finish reasons in their canonical words."""
-    address = row.get("server_address", "")
-    if "://" in address:
-        address = row["server_address"] = urlsplit(address).hostname or ""
-    provider = row.get("provider", "").lower()
-    provider = dialects.PROVIDERS.get(provider) or dialects.PROVIDERS.get(provider.partition(".")[0]) or provider
-    if provider.startswith("openai."):  # Vercel: openai.chat, openai.responses
-        provider = "openai"
-    model = row.get("response_model") or row.get("request_model") or ""
-    if not provider and row["observation_type"] in _MODEL_TYPES:
-        provider = dialects.HOSTS.get(address, "")
-        if not provider and not address:
-            provider = next((name for prefix, name in dialects.MODEL_PREFIXES if model.startswith(prefix)), "")
-    if not provider and row["observation_type"] == "engine":
-        provider = "triton" if row["scope_name"] == "triton-server" else "vllm"
-    row["provider"] = provider
-    if "response_model" in row and "request_model" not in row:
-        row["request_model"] = row["response_model"]
+def _parameter(parameters: dict[str, Any], column: str) -> Any:
+    given = next((parameters[key] for key in dialects.PARAMETERS[column] if parameters.get(key) is not None), None)
+    return None if given is None else _CONVERT[column](given)
 
 
-def _fold(reason: str) -> str:
-    word = reason.removeprefix("FinishReason.").strip().lower().replace("-", "_")
-    return dialects.FINISH_REASONS.get(word, word)
+def _response(row: Row, content: dict[str, Any]) -> None:
+    """What a whole response of a provider, kept as content, tells besides the answer."""
+    if row.get("response_id") and row.get("input_tokens") is not None and row["finish_reasons"]:
+        return
+    for key in dialects.RESPONSE_OBJECTS:
+        found = as_object(content[key]) if key in content else None
+        if not found:
+            continue
+        if isinstance(found.get("id"), str) and ("usage" in found or "choices" in found or "model" in found):
+            _fill(row, {"response_id": found["id"]})
+        if isinstance(found.get("usage"), dict):
+            _fill(row, read_usage(found["usage"]))
+        if not row["finish_reasons"] and isinstance(found.get("stop_reason"), str):
+            row["finish_reasons"] = [fold(found["stop_reason"])]
+        return
 
 
-# -- content -----------------------------------------------------------------------------------------------------------
-def _content(row: Row, attributes: dict[str, Any]) -> None:
-    """Messages, texts, tools and retrieval; JSON text in the columns that hold JSON."""
-    found = _sources(attributes)
-    given = messages.read_messages(found["input_messages"], "user")
-    answer = messages.read_messages(found["output_messages"], "assistant")
-    instructions = messages.read_instructions(found["system_instructions"])
-    if given:
-        row["input_messages"] = dumps(given)
-        instructions = instructions or messages.system_text(given)
-    else:
-        row["input_text"] = _as_text(found["input_messages"] or found["input_text"])
-    if answer:
-        row["output_messages"] = dumps(answer)
-        calls = messages.tool_calls(answer)
-        row["tool_calls"] = dumps(calls) if calls else ""
-        row.setdefault("finish_reasons", messages.finish_reasons(answer))
-    else:
-        row["output_text"] = _as_text(found["output_messages"] or found["output_text"])
-    row["system_instructions"] = instructions
-    row["finish_reasons"] = [_fold(reason) for reason in row.get("finish_reasons", ())]
-    row["tool_definition_names"] = messages.tool_names(found["tool_definitions"])
-    for column in ("tool_args", "tool_result", "metadata"):
-        row[column] = _as_json(found[column])
-    if row["observation_type"] == "tool":
-        row["tool_args"] = row["tool_args"] or _as_json(row.get("input_text"))
-        row["tool_result"] = row["tool_result"] or _as_json(row.get("output_text"))
-    documents = parsed(found["retrieval_documents"])
-    row["retrieval_documents"] = dumps(_documents(documents)) if isinstance(documents, list) and documents else ""
+def _fill(row: Row, values: dict[str, Any]) -> None:
+    for column, value in values.items():
+        if value is not None and row.get(column) in (None, ""):
+            row[column] = value
 
 
-def _documents(documents: list[Any]) -> list[dict[str, Any]]:
-    """`[{id, score, content, metadata}]` without nulls; a document that is no object is its content."""
-    return [
-        {key: value for key, value in document.items() if value is not None}
-        if isinstance(document, dict)
-        else {"content": document}
-        for document in documents
-    ]
-
-
-def _sources(attributes: dict[str, Any]) -> Row:
-    """The best source of each kind of content, as sent; None where there is none."""
-    found: Row = dict.fromkeys(dialects.CONTENT)
-    for column in {column for key in attributes.keys() & _CONTENT_BY_KEY.keys() for column, _ in _CONTENT_BY_KEY[key]}:
-        values = (attributes.get(key) for key in dialects.CONTENT[column])
-        found[column] = next((value for value in values if value not in (None, "")), None)
-    return found
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else dumps(value)
-
-
-def _as_json(value: Any) -> str:
-    return "" if value in (None, "") else dumps(parsed(value))
+def _tool_name(name: str) -> str:
+    """The tool a span is named after, where nothing else names it."""
+    return name.removeprefix("execute_tool ").removesuffix(".tool")
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -247,11 +192,11 @@ def _tokens(row: Row) -> None:
         row["cache_write_tokens"] = (five or 0) + (hour or 0)
     cached = (row.get("cache_read_tokens") or 0) + (row.get("cache_write_tokens") or 0)
     given = row.get("input_tokens")
-    if given is not None and cached > given:  # the emitter counts input without the cache (OpenLIT, MS Agent Framework)
+    if given is not None and (cached > given or (cached and _counts_uncached(row))):
         row["raw_input_tokens"] = given
         row["input_tokens"] = given + cached
     kind = row["observation_type"]
-    if kind in _MODEL_TYPES or kind == "engine":
+    if kind in MODEL_TYPES or kind == "engine":
         row["usage_role"] = "engine" if kind == "engine" else "own"
         row["billable"] = kind != "engine"
         return
@@ -263,13 +208,24 @@ def _tokens(row: Row) -> None:
     row["billable"] = False
 
 
-def _speeds(row: Row) -> None:
+def _counts_uncached(row: Row) -> bool:
+    """Whether the emitter counts Anthropic's input without its cache tokens, whatever the numbers look like."""
+    return row["provider"] == "anthropic" and row["scope_name"].startswith(vocabulary.UNCACHED_INPUT_SCOPES)
+
+
+def _speeds(row: Row, attributes: dict[str, Any]) -> None:
     """Streaming, time to first token and time per output token, in seconds."""
     engine = row["observation_type"] == "engine"
-    if not engine and row.get("ttft_s") is not None:
+    if "ttft_s" not in row:
+        for key in dialects.FIRST_TOKEN_TIMES:
+            first_ns = _time_ns(parsed(attributes[key])) if key in attributes else None
+            if first_ns is not None and first_ns >= row["start_time"]:
+                row["ttft_s"] = (first_ns - row["start_time"]) / 1e9
+                break
+    if not engine and row.get("ttft_s") is not None and row["scope_name"] != s.SCOPE_NAME:
         if row.get("is_stream") is False:  # some emitters send the duration as TTFT of plain calls
             del row["ttft_s"]
-        else:
+        else:  # ours says so itself: an engine in the process knows its first token without streaming it
             row["is_stream"] = True
     after_first = (row.get("output_tokens") or 0) - 1
     if after_first < 1:
@@ -281,29 +237,65 @@ def _speeds(row: Row) -> None:
         row["tpot_s"] = (row["duration_ns"] / 1e9 - first) / after_first
 
 
+def _time_ns(value: Any) -> int | None:
+    """Nanoseconds of an RFC 3339 time."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return None
+    return int((moment - _EPOCH) / timedelta(microseconds=1)) * 1000
+
+
 # -- events, errors, scores --------------------------------------------------------------------------------------------
-def _events(row: Row, span: Span, attributes: Attributes) -> None:
-    """Events and links as JSON; error type and message from attributes, the exception event, the status."""
+def _events(row: Row, span: Span, attributes: Attributes) -> dict[str, Any]:
+    """Events and links as JSON; the error an exception event tells; returns the content that events carry."""
     events: list[dict[str, Any]] = []
+    carrying: list[tuple[str, Any, dict[str, Any]]] = []
+    first_ns = 0
     for event in span.events:
+        if event.name in dialects.FIRST_TOKEN_EVENTS:
+            first_ns = min(first_ns or event.time_unix_nano, event.time_unix_nano)
+            if event.name in dialects.CHUNK_EVENTS:
+                continue
         read = read_attributes(event.attributes)
         attributes.dropped += read.dropped
-        events.append({"time": rfc3339(event.time_unix_nano), "name": event.name, "attributes": read.values})
         if event.name == _EXCEPTION:
-            row.setdefault("error_type", as_text(read.values.get(s.EXCEPTION_TYPE)) or "")
-            row.setdefault("error_message", as_text(read.values.get(s.EXCEPTION_MESSAGE)) or "")
+            _exception(row, read.values)
+        elif event.name in CONTENT_EVENTS:
+            carrying.append((event.name, None, read.values))
+        events.append({"time": rfc3339(event.time_unix_nano), "name": event.name, "attributes": read.values})
+    if first_ns >= span.start_time_unix_nano and first_ns and "ttft_s" not in row:
+        row["ttft_s"] = (first_ns - span.start_time_unix_nano) / 1e9
     if row["status"] == "error" and not row.get("error_message"):
         row["error_message"] = span.status.message
     row["events"] = dumps(events) if events else ""
-    links = [
-        {
-            "trace_id": link.trace_id.hex(),
-            "span_id": link.span_id.hex(),
-            "attributes": read_attributes(link.attributes).values,
-        }
-        for link in span.links
-    ]
-    row["links"] = dumps(links) if links else ""
+    row["links"] = _links(span) if span.links else ""
+    return read_events(carrying) if carrying else {}
+
+
+def _exception(row: Row, values: dict[str, Any]) -> None:
+    row.setdefault("error_type", as_text(values.get(s.EXCEPTION_TYPE)) or "")
+    row.setdefault("error_message", as_text(values.get(s.EXCEPTION_MESSAGE)) or "")
+    trace = values.get(s.EXCEPTION_STACKTRACE)
+    if isinstance(trace, str) and len(trace) > _STACKTRACE_MAX_CHARS:
+        values[s.EXCEPTION_STACKTRACE] = "…" + trace[-_STACKTRACE_MAX_CHARS:]  # the innermost frames are at the end
+
+
+def _links(span: Span) -> str:
+    return dumps(
+        [
+            {
+                "trace_id": link.trace_id.hex(),
+                "span_id": link.span_id.hex(),
+                "attributes": read_attributes(link.attributes).values,
+            }
+            for link in span.links
+        ]
+    )
 
 
 def span_scores(span: Span, project_id: str) -> Iterator[Score]:
@@ -349,17 +341,4 @@ def _score(values: dict[str, Any], project_id: str, trace_id: bytes, span_id: by
     )
 
 
-_CONVERT = {column: converter(column) for column in dialects.ALIASES}
-
-
-def _by_key(table: dict[str, tuple[str, ...]]) -> dict[str, list[tuple[str, int]]]:
-    """Column and rank of each source: a span has fewer attributes than the tables have names."""
-    found: dict[str, list[tuple[str, int]]] = {}
-    for column, keys in table.items():
-        for rank, key in enumerate(keys):
-            found.setdefault(key, []).append((column, rank))
-    return found
-
-
-_BY_KEY = _by_key(dialects.ALIASES)
-_CONTENT_BY_KEY = _by_key(dialects.CONTENT)
+_CONVERT = {column: converter(column) for column in dialects.PARAMETERS}

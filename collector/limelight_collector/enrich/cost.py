@@ -15,7 +15,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from limelight_collector.classify import provider_of_model
 from limelight_collector.convert import as_usd, to_usd
+from limelight_collector.vocabulary import FRAMEWORKS
 
 log = logging.getLogger("limelight.cost")
 
@@ -101,6 +103,8 @@ class Prices:
             price = own.get((provider, model)) or own.get(("", model))
             if price is not None:
                 return to_usd(_overridden(row, price))
+        if provider in FRAMEWORKS:
+            provider = next(filter(None, map(provider_of_model, models)), "")
         if not provider:
             return None
         for model in models:

@@ -292,7 +292,7 @@ def test_openai_shaped_messages_become_parts() -> None:
         for message in json.loads(row({**LLM, "gen_ai.input.messages": json.dumps(given)})["input_messages"])
     ]
     assert parts == [
-        [text("hi"), {"type": "image_url", "image_url": {"url": "u"}}],
+        [text("hi"), {"type": "uri", "uri": "u", "modality": "image"}],
         [{"type": "tool_call", "id": "1", "name": "f", "arguments": {}}],
         [{"type": "tool_call_response", "id": "1", "response": {"x": 1}}],
         [text("done")],

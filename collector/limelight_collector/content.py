@@ -1,0 +1,213 @@
+"""Content: messages, texts, tools and retrieval of one span, from whichever source has them.
+
+Where a source holds messages they fill the message columns; otherwise its text fills the text columns. JSON columns get
+JSON text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limelight_collector import dialects, messages, vocabulary
+from limelight_collector.attributes import dumps, loads, parsed
+from limelight_collector.parts import Part
+
+Row = dict[str, Any]
+
+_EMPTY = (None, "", [], {})
+MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
+"""Observation types that call a model."""
+
+
+def fill_content(row: Row, content: dict[str, Any]) -> None:
+    """Set the content columns of `row`; `observation_type` must be set, `finish_reasons` may be."""
+    if not content:
+        row["finish_reasons"] = [fold(reason) for reason in row.get("finish_reasons", ())]
+        return
+    if "ai.response.text" in content or "ai.response.toolCalls" in content:
+        content = {**content, "ai.response.*": [_vercel_answer(content)]}
+    given = _messages(content, "input_messages", "user")
+    answer = _messages(content, "output_messages", "assistant")
+    instructions = messages.read_instructions(_first(content, "system_instructions"))
+    if given:
+        row["input_messages"] = dumps(given)
+        instructions = instructions or messages.system_text(given)
+    else:
+        row["input_text"] = _text(_first(content, "input_messages", dialects.SURE_MESSAGES)) or _text(
+            _first(content, "input_text")
+        )
+    if answer:
+        row["output_messages"] = dumps(answer)
+        calls = messages.tool_calls(answer)
+        row["tool_calls"] = dumps(calls) if calls else ""
+        reasons = messages.finish_reasons(answer)
+        if reasons:
+            row.setdefault("finish_reasons", reasons)
+    else:
+        row["output_text"] = _text(_first(content, "output_messages", dialects.SURE_MESSAGES)) or _text(
+            _first(content, "output_text")
+        )
+    row["system_instructions"] = instructions or _beside_messages(content)
+    row["finish_reasons"] = [fold(reason) for reason in row.get("finish_reasons", ())]
+    row["tool_definition_names"] = _definitions(content)
+    row["metadata"] = _json(_metadata(content))
+    _fill_tool(row, content)
+    _fill_retrieval(row, content)
+
+
+def fold(reason: str) -> str:
+    """A finish reason in the conventions' words."""
+    word = reason.removeprefix("FinishReason.").removeprefix("FINISH_REASON_").strip().lower().replace("-", "_")
+    return vocabulary.FINISH_REASONS.get(word, word)
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+def _messages(content: dict[str, Any], column: str, role: str) -> list[messages.Message] | None:
+    for key in dialects.CONTENT[column]:
+        value = content.get(key)
+        if value in _EMPTY:
+            continue
+        found = messages.read_messages(value, role, is_sure=key in dialects.SURE_MESSAGES)
+        if found:
+            return found
+    return None
+
+
+def _vercel_answer(content: dict[str, Any]) -> Part:
+    parts: list[Any] = []
+    if content.get("ai.response.reasoning"):
+        parts.append({"type": "reasoning", "content": content["ai.response.reasoning"]})
+    if content.get("ai.response.text"):
+        parts.append({"type": "text", "content": content["ai.response.text"]})
+    calls = parsed(content.get("ai.response.toolCalls"))
+    listed = calls if isinstance(calls, list) else []
+    parts += [{**call, "type": "tool-call"} for call in listed if isinstance(call, dict)]
+    answer: Part = {"role": "assistant", "content": parts}
+    if content.get("ai.response.finishReason"):
+        answer["finish_reason"] = content["ai.response.finishReason"]
+    return answer
+
+
+def _beside_messages(content: dict[str, Any]) -> str:
+    """Instructions that are a field of the request and no message."""
+    for key in dialects.REQUEST_OBJECTS:
+        if key in content:
+            found = messages.request_instructions(content[key])
+            if found:
+                return found
+    return ""
+
+
+def _definitions(content: dict[str, Any]) -> list[str]:
+    names = messages.tool_names(_first(content, "tool_definitions"))
+    for key in dialects.REQUEST_OBJECTS:
+        if names:
+            break
+        request = _object(content.get(key))
+        names = messages.tool_names(request.get("tools"))
+    return names
+
+
+# -- tools, retrieval, metadata ----------------------------------------------------------------------------------------
+def _fill_tool(row: Row, content: dict[str, Any]) -> None:
+    row["tool_args"] = _json(_first(content, "tool_args"))
+    row["tool_result"] = _json(_first(content, "tool_result"))
+    if row["observation_type"] == "tool":
+        row["tool_args"] = row["tool_args"] or _json(row.get("input_text"))
+        row["tool_result"] = row["tool_result"] or _json(row.get("output_text"))
+
+
+def _fill_retrieval(row: Row, content: dict[str, Any]) -> None:
+    documents = parsed(_first(content, "retrieval_documents"))
+    if row["observation_type"] in ("retrieval", "rerank"):
+        if documents is None:
+            documents = _document_list(parsed(row.get("output_text")))
+        if not row.get("retrieval_query"):
+            row["retrieval_query"] = _query(parsed(row.get("input_text")))
+    row["retrieval_documents"] = dumps(_documents(documents)) if isinstance(documents, list) and documents else ""
+
+
+def _document_list(value: Any) -> Any:
+    if isinstance(value, dict):
+        return next(
+            (value[key] for key in ("documents", "output", "results") if isinstance(value.get(key), list)), None
+        )
+    return value
+
+
+def _query(value: Any) -> str:
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("query", "input", "question") if isinstance(value.get(key), str)), value)
+    return _text(value)
+
+
+def _documents(documents: list[Any]) -> list[dict[str, Any]]:
+    """`[{id, score, content, metadata}]` without nulls; a document that is no object is its content."""
+    return [_document(item) for item in documents]
+
+
+def _document(item: Any) -> dict[str, Any]:
+    if not isinstance(item, dict):
+        return {"content": item}
+    inner = item.get("document", item.get("kwargs"))  # OpenInference; LangChain's serialisation
+    source = inner if isinstance(inner, dict) else item
+    found: dict[str, Any] = {key: value for key, value in source.items() if value is not None and key != "type"}
+    for name, others in _DOCUMENT_FIELDS.items():
+        for key in others:
+            if key in found and name not in found:
+                found[name] = found.pop(key)
+    if isinstance(found.get("metadata"), str):
+        found["metadata"] = parsed(found["metadata"])
+    return found
+
+
+_DOCUMENT_FIELDS = {
+    "content": ("page_content", "pageContent", "text"),
+    "score": ("relevance_score",),
+    "id": ("doc_id",),
+}
+
+
+def _metadata(content: dict[str, Any]) -> Any:
+    found = _first(content, "metadata")
+    if isinstance(found, dict):
+        return {key: parsed(value) for key, value in found.items() if not key.startswith("LANGSMITH_")} or None
+    return found
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+def _first(content: dict[str, Any], column: str, among: frozenset[str] | None = None) -> Any:
+    """The best source's value as sent; None where there is none."""
+    for key in dialects.CONTENT[column]:
+        if among is None or key in among:
+            value = content.get(key)
+            if value not in _EMPTY:
+                return value
+    return None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    found = loads(value) if isinstance(value, str) else value
+    return found if isinstance(found, dict) else {}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and isinstance(value[0], dict):  # [{embedding: {text}}], [{prompt: {text}}]
+        texts = [_leaf_text(item) for item in value]
+        if all(text is not None for text in texts):
+            return "\n".join(text for text in texts if text)
+    return dumps(value)
+
+
+def _leaf_text(item: Any) -> str | None:
+    while isinstance(item, dict) and len(item) == 1:
+        item = next(iter(item.values()))
+    return item if isinstance(item, str) else None
+
+
+def _json(value: Any) -> str:
+    return "" if value in _EMPTY else dumps(parsed(value))
