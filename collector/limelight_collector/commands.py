@@ -8,11 +8,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from limelight_collector import settings as settings_module
 from limelight_collector.errors import StartupRefused
 from limelight_collector.settings import Settings
+
+if TYPE_CHECKING:
+    from limelight_collector.decode import Signal
 
 Flags = dict[str, Any]
 
@@ -116,6 +120,75 @@ def keys_revoke(flags: Flags) -> int:
     if not found:
         print(f"limelight: no key {flags['key_id']}; `limelight keys list` shows them", file=sys.stderr)
     return 0 if found else 1
+
+
+@_refusals
+def deadletters_list(flags: Flags) -> int:
+    """Print one line a dead letter: number, project, signal, received, items, bytes, reason. No content."""
+    from limelight_collector import deadletters
+    from limelight_collector.control.times import rfc3339
+
+    with deadletters.opened(_spool_path(flags)) as connection:
+        for letter in deadletters.listed(connection):
+            received = rfc3339(letter.received_ns / 1e9)
+            what = f"{letter.project_id}  {letter.signal}  {received}  {letter.items} items  {letter.size_bytes} bytes"
+            print(f"{letter.seq}  {what}  {' '.join(letter.reason.split())[:200]}")
+    return 0
+
+
+@_refusals
+def deadletters_show(flags: Flags) -> int:
+    """Print one dead letter with its content as OTLP/JSON; exit 1 where there is none of that number."""
+    from limelight_collector import deadletters
+    from limelight_collector.decode import parse
+    from limelight_collector.json_otlp import write_json
+
+    with deadletters.opened(_spool_path(flags)) as connection:
+        letter = deadletters.found(connection, flags["seq"])
+    if letter is None:
+        return _no_deadletter(flags["seq"])
+    print(f"reason: {letter.reason}", file=sys.stderr)
+    if letter.payload is None:
+        print("limelight: its bytes are damaged, nothing can be shown; drop it", file=sys.stderr)
+        return 1
+    print(write_json(parse(letter.payload, cast("Signal", letter.signal))))
+    return 0
+
+
+@_refusals
+def deadletters_replay(flags: Flags) -> int:
+    """Queue dead letters again; exit 1 where one could not be, 2 without a choice."""
+    from limelight_collector import deadletters
+
+    seqs: list[int] = flags["seqs"]
+    if bool(seqs) == bool(flags["all"]):
+        raise StartupRefused("say which: `limelight deadletters replay SEQ ...` or `--all`")
+    with deadletters.opened(_spool_path(flags)) as connection:
+        wanted = seqs or [letter.seq for letter in deadletters.listed(connection)]
+        queued = deadletters.replay(connection, wanted)
+    print(f"queued again: {len(queued)}; the collector stores them within seconds, or at its next start")
+    for seq in sorted(set(wanted) - set(queued)):
+        print(f"limelight: dead letter {seq} is damaged or does not exist", file=sys.stderr)
+    return 0 if len(queued) == len(set(wanted)) else 1
+
+
+@_refusals
+def deadletters_drop(flags: Flags) -> int:
+    """Delete a dead letter for good; exit 1 where there is none of that number."""
+    from limelight_collector import deadletters
+
+    with deadletters.opened(_spool_path(flags)) as connection:
+        dropped = deadletters.drop(connection, flags["seq"])
+    return 0 if dropped else _no_deadletter(flags["seq"])
+
+
+def _spool_path(flags: Flags) -> Path:
+    return settings_module.load({"data_dir": flags["data_dir"]}).data_dir / "spool.db"
+
+
+def _no_deadletter(seq: int) -> int:
+    print(f"limelight: no dead letter {seq}; `limelight deadletters list` shows them", file=sys.stderr)
+    return 1
 
 
 @_refusals

@@ -50,6 +50,31 @@ def parse_json(payload: bytes, kind: type[_M]) -> _M:
     return message
 
 
+def write_json(message: Message) -> str:
+    """A message as OTLP/JSON, indented: ids in hexadecimal, other bytes in base64, enums as integers."""
+    return json.dumps(_plain(message), indent=2, ensure_ascii=False)
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        items = [_plain_value(field, item) for item in (value if field.is_repeated else [value])]
+        found[field.camelcase_name] = items if field.is_repeated else items[0]
+    return found
+
+
+def _plain_value(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None:
+        return _plain(value)
+    if isinstance(value, bytes):
+        return value.hex() if field.name in _HEX_FIELDS else base64.b64encode(value).decode()
+    if field.cpp_type in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
 def _check_nesting(payload: bytes) -> None:
     """`Rejected` over `MAX_JSON_DEPTH`, before the parser recurses into it."""
     if payload.count(b"[") + payload.count(b"{") <= MAX_JSON_DEPTH:

@@ -32,7 +32,7 @@ class Accepted:
     rejected: int
     message: str
     durable: Future[bool] | None
-    """None where nothing is to be stored."""
+    """None where there was nothing in it."""
 
 
 @dataclass(slots=True)
@@ -50,8 +50,10 @@ def accept(
     """Validate an inflated request, queue what can be stored; raises `Rejected`, fails `durable` with `Unavailable`."""
     valid = decode.validate(payload, encoding, signal)
     durable = None
-    if valid.spans:
-        durable = services.spool.append(principal.project_id, signal, valid.payload, services.now_ns(), valid.spans)
+    if valid.spans or valid.rejected:
+        durable = services.spool.append(
+            principal.project_id, signal, valid.payload, services.now_ns(), valid.spans, valid.rejected
+        )
     return Accepted(valid.spans, valid.rejected, valid.message, durable)
 
 

@@ -2,16 +2,14 @@
 
 `append` returns a future that resolves once the record is on disk and synced; a record leaves only by `delete` (the
 store has it) or `bury` (it can never be stored). One thread commits, many requests a transaction. Why SQLite and what
-it costs: docs/adr/0002-spool.md.
+it costs: docs/adr/0002-spool.md. The file itself: `spool_file.py`; what people do with dead letters: `deadletters.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import queue
-import shutil
 import sqlite3
 import threading
 import time
@@ -22,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from isal import isal_zlib
-from isal.igzip_lib import IsalError
 
-from limelight_collector import metrics
+from limelight_collector import deadletters, metrics, spool_file
+from limelight_collector.disk import Disk
 from limelight_collector.errors import StartupRefused, Unavailable
 
 log = logging.getLogger("limelight.spool")
@@ -35,20 +33,12 @@ RETRY_WINDOW_NS = 15 * 60 * 10**9
 """How long an identical request is recognised as a client's retry."""
 READ_MAX_BYTES = 16 * 2**20
 """Inflated bytes of one read."""
-MIN_FREE_BYTES = 256 * 2**20
+MIN_FREE_BYTES = 2**30
 """Free disk space below which nothing is taken, so that deleting and the store's merges still have room."""
-
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE records(
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, project_id TEXT NOT NULL, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
-    spans INTEGER NOT NULL, digest BLOB NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE deadletter(
-    seq INTEGER PRIMARY KEY, project_id TEXT NOT NULL, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
-    spans INTEGER NOT NULL, digest BLOB NOT NULL, payload BLOB NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE seen(digest BLOB PRIMARY KEY, received_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX seen_age ON seen(received_ns);
-"""
+SOFT_MARK = 0.7
+"""Share of the byte budget from which the operator is warned."""
+NOTICE_S = 1.0
+"""Seconds between two looks for changes by another process (`limelight deadletters`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +74,9 @@ class Spool:
         self.oldest_received_ns: int | None = None
         self._deadletter_bytes = 0
         self._queued_bytes = 0
-        self._min_free_bytes = min_free_bytes
+        self._disk = Disk(self.path.parent, min_free_bytes)
+        self._version = -1
+        self.over_soft_mark = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._reading = threading.Lock()
@@ -102,10 +94,11 @@ class Spool:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):  # not damaged: not writable, disk full, locked
                     raise
-                self._quarantine_file(error)
-                self._reader = self._open_file()
+                damaged = spool_file.set_aside(self.path, error)
+                self._reader = self._open_file(damaged)
         except (sqlite3.Error, OSError) as error:
             raise StartupRefused(f"cannot open the spool {self.path}: {error}") from None
+        self._disk.hold_ballast()
         self._open = True
         self._thread.start()
 
@@ -133,23 +126,33 @@ class Spool:
         return self.pending_bytes + self._queued_bytes + self._deadletter_bytes
 
     # -- the receivers' side -------------------------------------------------------------------------------------------
-    def append(self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int) -> Future[bool]:
+    def append(
+        self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int, rejected: int = 0
+    ) -> Future[bool]:
         """Queue one validated request; resolves after the sync: True stored, False known already (a client's retry).
 
-        The future fails with `Unavailable`: over the byte budget, disk nearly full, commit failed, stopping.
+        `rejected` items were left out of it; with `spans` 0 only they are accounted for and nothing is stored. The
+        future fails with `Unavailable`: over the byte budget, disk nearly full, commit failed, stopping.
         """
         try:
-            future = self._append(project_id, signal, payload, received_ns, spans)
+            if spans:
+                future = self._append(project_id, signal, payload, received_ns, spans, rejected)
+            else:
+                future = self._reject(project_id, signal, rejected)
         except Unavailable as error:
             future = Future[bool]()
             future.set_exception(error)
         future.add_done_callback(lambda done: metrics.ENQUEUE_FAILED_SPANS.inc(spans if done.exception() else 0))
         return future
 
-    def _append(self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int) -> Future[bool]:
-        digest = _digest(project_id, signal, payload)
+    def _append(
+        self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int, rejected: int
+    ) -> Future[bool]:
+        digest = spool_file.checksum(project_id, signal, payload)
         packed: bytes = isal_zlib.compress(payload, 1)
-        self._require_room(len(packed))
+        if self.used_bytes + len(packed) > self.max_bytes:
+            raise Unavailable("the spool is full: the store does not keep up", retry_after_s=5)
+        self._disk.require_room()
         values = (project_id, signal, received_ns, spans, digest, packed)
 
         def insert(connection: sqlite3.Connection) -> bool:
@@ -158,6 +161,8 @@ class Spool:
             if fresh:
                 columns = "project_id, signal, received_ns, spans, digest, payload"
                 connection.execute(f"INSERT INTO records({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608 - constants
+            state = {"spooled" if fresh else "deduplicated": spans}
+            spool_file.account(connection, project_id, signal, received=spans + rejected, rejected=rejected, **state)
             return fresh
 
         def settle(fresh: bool) -> None:
@@ -172,15 +177,12 @@ class Spool:
 
         return self._submit(insert, size=len(packed), settle=settle)
 
-    def _require_room(self, size: int) -> None:
-        if self.used_bytes + size > self.max_bytes:
-            raise Unavailable("the spool is full: the store does not keep up", retry_after_s=5)
-        try:
-            free = shutil.disk_usage(self.path.parent).free
-        except OSError as error:
-            raise Unavailable(f"the spool's disk cannot be read: {error.strerror}", retry_after_s=5) from None
-        if free < self._min_free_bytes:
-            raise Unavailable("the disk of the data directory is nearly full", retry_after_s=5)
+    def _reject(self, project_id: str, signal: str, rejected: int) -> Future[bool]:
+        def work(connection: sqlite3.Connection) -> bool:
+            spool_file.account(connection, project_id, signal, received=rejected, rejected=rejected)
+            return True
+
+        return self._submit(work, size=0, settle=lambda _: None)
 
     # -- the writer's side ---------------------------------------------------------------------------------------------
     def wait(self, spans: int, timeout_s: float) -> bool:
@@ -203,7 +205,7 @@ class Spool:
             try:
                 with contextlib.closing(self._reader.execute(query)) as rows:
                     for seq, project_id, signal, received_ns, count, digest, packed in rows:
-                        payload = _unpack(packed, digest, project_id, signal)
+                        payload = spool_file.unpack(packed, digest, project_id, signal)
                         if payload is None:
                             damaged.append(seq)
                             continue
@@ -220,12 +222,18 @@ class Spool:
 
     def delete(self, upto_seq: int) -> None:
         """Forget every record up to and including `upto_seq`: the store has them. `Unavailable` if that fails."""
-        self._rewrite(("DELETE FROM records WHERE seq <= ?", (upto_seq,)))
+
+        def settle(left: deadletters.Left) -> None:
+            self.pending_records -= left.records
+            self.pending_spans -= left.items
+            self.pending_bytes -= left.size_bytes
+            self.oldest_received_ns = left.next_received_ns
+
+        self._rewrite(lambda connection: deadletters.settle_stored(connection, upto_seq), settle)
 
     def bury(self, seq: int, reason: str) -> None:
         """Move one record that can never be stored to the table `deadletter`. `Unavailable` if that fails."""
-        move = "INSERT OR REPLACE INTO deadletter SELECT *, ? FROM records WHERE seq = ?"
-        self._rewrite((move, (reason, seq)), ("DELETE FROM records WHERE seq = ?", (seq,)))
+        self._rewrite(lambda connection: deadletters.bury(connection, seq, reason), None)
         log.error("record dead-lettered", extra={"fields": {"seq": seq, "reason": reason[:500]}})
 
     def deadletters(self) -> list[tuple[int, str]]:
@@ -234,13 +242,23 @@ class Spool:
             assert self._reader is not None
             return self._reader.execute("SELECT seq, reason FROM deadletter ORDER BY seq").fetchall()
 
-    def _rewrite(self, *steps: tuple[str, tuple[Any, ...]]) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            for statement, values in steps:
-                connection.execute(statement, values)
-            connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()  # gives an outage's disk space back
+    def ledger(self) -> spool_file.Ledger:
+        """What became of every item since the file was made; `Unavailable` where the file cannot be read."""
+        with self._reading:
+            if self._reader is None:
+                raise Unavailable("the spool is closed")
+            try:
+                return spool_file.read_ledger(self._reader)
+            except sqlite3.Error as error:
+                raise Unavailable(f"the spool cannot be read: {error}") from None
 
-        self._submit(work, size=0, settle=None).result()
+    def _rewrite(self, work: Callable[[sqlite3.Connection], Any], settle: Callable[[Any], None] | None) -> None:
+        def rewrite(connection: sqlite3.Connection) -> Any:
+            result = work(connection)
+            connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()  # gives an outage's disk space back
+            return result
+
+        self._submit(rewrite, size=0, settle=settle).result()
 
     # -- the committer -------------------------------------------------------------------------------------------------
     def _submit(
@@ -257,19 +275,24 @@ class Spool:
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
         running = True
+        noticed = time.monotonic()
         while running:
             jobs, running = self._collect()
             if jobs:
                 connection = self._commit(connection, jobs)
+            if time.monotonic() - noticed >= NOTICE_S:
+                connection = self._notice(connection)
+                noticed = time.monotonic()
+            self._watch_mark()
         if connection is not None:
             connection.close()
 
     def _collect(self) -> tuple[list[_Job], bool]:
-        """Everything queued now, up to one group; False once the stop was seen."""
+        """Everything queued now, up to one group, or nothing after a quiet while; False once the stop was seen."""
         jobs: list[_Job] = []
         size = 0
         try:
-            job = self._jobs.get()
+            job = self._jobs.get(timeout=NOTICE_S)
             while job is not None:
                 jobs.append(job)
                 size += job.size
@@ -284,7 +307,7 @@ class Spool:
         """One transaction; a failed one fails its waiters and is never retried, because a failed sync cannot be."""
         started = time.perf_counter()
         try:
-            connection = connection or self._connect()
+            connection = connection or spool_file.connect(self.path)
             connection.execute("BEGIN IMMEDIATE")
             results = [job.work(connection) for job in jobs]
             connection.execute("COMMIT")
@@ -310,43 +333,51 @@ class Spool:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+        if _disk_full(error):
+            self._disk.drop_ballast()
         with self._changed:
             self._failing = True
+            self._version = -1  # of the connection that is gone
             self._queued_bytes -= sum(job.size for job in jobs)
         for job in jobs:
             job.future.set_exception(Unavailable(f"the spool cannot be written: {error}", retry_after_s=5))
 
-    # -- the file ------------------------------------------------------------------------------------------------------
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    def _notice(self, connection: sqlite3.Connection | None) -> sqlite3.Connection | None:
+        """Count again where another process wrote to the file; a good time to make the ballast anew, too."""
         try:
-            for pragma in (
-                "page_size = 8192",  # this and the next line take effect where the file is created
-                "auto_vacuum = INCREMENTAL",
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "wal_autocheckpoint = 1000",
-                "journal_size_limit = 67108864",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
-                raise StartupRefused(  # noqa: TRY301 - the connection is closed below
-                    f"{self.path} was written by a newer version of Limelight; upgrade it"
-                )
-            if version == 0:
-                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-                self.path.chmod(0o600)
-        except BaseException:
-            connection.close()
-            raise
+            connection = connection or spool_file.connect(self.path)
+            version: int = connection.execute("PRAGMA data_version").fetchone()[0]  # moves with others' commits alone
+            if version != self._version:
+                self._count(connection)
+                self._version = version
+        except (sqlite3.Error, StartupRefused) as error:
+            log.warning("the spool cannot be read", extra={"fields": {"error": str(error)}})
+            return connection
+        with self._changed:
+            self._changed.notify_all()
+        self._disk.hold_ballast()
         return connection
 
-    def _open_file(self) -> sqlite3.Connection:
-        connection = self._connect()
+    def _watch_mark(self) -> None:
+        """Say once when the budget's soft mark is passed, and once when the spool is below it again."""
+        used = self.used_bytes
+        over = used >= SOFT_MARK * self.max_bytes
+        if over != self.over_soft_mark:
+            self.over_soft_mark = over
+            fields = {"used_bytes": used, "max_bytes": self.max_bytes}
+            event = "the spool is over its soft mark" if over else "the spool is below its soft mark again"
+            log.warning(event, extra={"fields": fields})
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+    def _open_file(self, damaged: Path | None = None) -> sqlite3.Connection:
+        connection = spool_file.connect(self.path)
         try:
+            spool_file.require_whole(connection)
+            if damaged is not None:
+                copied = spool_file.salvage(damaged, connection)
+                log.warning("copied what was whole from the damaged spool file", extra={"fields": copied})
             self._count(connection)
-        except sqlite3.Error:
+        except BaseException:
             connection.close()
             raise
         return connection
@@ -359,28 +390,6 @@ class Spool:
             self.pending_records, self.pending_spans, self.pending_bytes, self.oldest_received_ns = pending
             self.deadletter_records, self._deadletter_bytes = dead
 
-    def _quarantine_file(self, error: Exception) -> None:
-        """Set a damaged file aside and start empty: a collector that cannot start would lose more."""
-        for suffix in ("", "-wal", "-shm"):
-            part = Path(f"{self.path}{suffix}")
-            if part.exists():
-                part.replace(f"{part}.damaged-{part.stat().st_mtime_ns}")
-        metrics.WAL_QUARANTINED.inc()
-        fields = {"path": str(self.path), "error": str(error)}
-        log.critical("spool file damaged and set aside", extra={"fields": fields})
 
-
-def _digest(project_id: str, signal: str, payload: bytes) -> bytes:
-    """Identity of a request and checksum of its record at once."""
-    digest = hashlib.sha256(f"{project_id}\0{signal}\0".encode())
-    digest.update(payload)
-    return digest.digest()
-
-
-def _unpack(packed: bytes, digest: bytes, project_id: str, signal: str) -> bytes | None:
-    """The payload, or None where its bytes are not the ones that were acknowledged."""
-    try:
-        payload: bytes = isal_zlib.decompress(packed)
-    except IsalError:  # pyright: ignore[reportGeneralTypeIssues] - its stub hides the base class
-        return None
-    return payload if _digest(project_id, signal, payload) == digest else None
+def _disk_full(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL

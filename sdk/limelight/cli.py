@@ -88,12 +88,30 @@ def _store_verbs(verbs: Any) -> None:
     for verb in (create, listing, revoke):
         _data_dir(verb)
 
+    _deadletter_verbs(verbs)
     rules = _verb(verbs, "rules", "check alert rule files", None)
     rule_verbs = rules.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     validate = _verb(
         rule_verbs, "validate", "read a rule file and say what is wrong with it", _server("rules_validate")
     )
     validate.add_argument("file", type=Path)
+
+
+def _deadletter_verbs(verbs: Any) -> None:
+    letters = _verb(verbs, "deadletters", "acknowledged requests that could not be stored", None)
+    letter_verbs = letters.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    listing = _verb(letter_verbs, "list", "each with its reason, without content", _server("deadletters_list"))
+    show = _verb(letter_verbs, "show", "one with its content as JSON", _server("deadletters_show"))
+    show.add_argument("seq", type=int, help="as `deadletters list` shows it")
+    replay = _verb(
+        letter_verbs, "replay", "store them again, after an upgrade for example", _server("deadletters_replay")
+    )
+    replay.add_argument("seqs", type=int, nargs="*", metavar="SEQ", help="as `deadletters list` shows it")
+    replay.add_argument("--all", action="store_true", help="every one")
+    drop = _verb(letter_verbs, "drop", "delete one for good", _server("deadletters_drop"))
+    drop.add_argument("seq", type=int, help="as `deadletters list` shows it")
+    for verb in (listing, show, replay, drop):
+        _data_dir(verb)
 
 
 def _client_verbs(verbs: Any) -> None:
