@@ -84,6 +84,9 @@ test-backends: install-dev chromium backends ## the tests against real model ser
 	.cache/litellm/bin/python -m pytest tests/sdk/test_litellm.py tests/sdk/test_openai.py tests/sdk/test_streams.py $(PYTEST_ARGS)
 	.cache/triton/bin/python -m pytest tests/sdk/test_tritonclient.py tests/sdk/test_tritonclient_streams.py $(PYTEST_ARGS)
 
+chaos: install-dev ## 50 rounds of kill -9 under load, some during replay; nothing acknowledged may be lost or counted twice
+	LIMELIGHT_CHAOS_ROUNDS=50 $(BIN)/pytest -s tests/e2e/test_kill.py $(PYTEST_ARGS)
+
 lint: install-dev ## ruff and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -43,10 +43,8 @@ class Collector:
     def start(self) -> float:
         """Start and wait for /readyz; returns the seconds that took."""
         started = time.monotonic()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **self.environment}
-            )
+        self.spawn()
+        assert self.process is not None
         while time.monotonic() - started < 60:
             if self.process.poll() is not None:
                 raise AssertionError(f"the collector ended with {self.process.returncode}: {self.log.read_text()}")
@@ -56,6 +54,13 @@ class Collector:
             except httpx.HTTPError:
                 time.sleep(0.05)
         raise AssertionError(f"not ready within 60 s: {self.log.read_text()}")
+
+    def spawn(self) -> None:
+        """Start and do not wait."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **self.environment}
+            )
 
     def kill(self) -> None:
         """kill -9."""
