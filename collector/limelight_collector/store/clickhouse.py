@@ -21,6 +21,9 @@ from limelight_collector import metrics
 from limelight_collector.batch import Batch, Flag, Score
 from limelight_collector.errors import QueryLimit, StartupRefused, Unavailable
 from limelight_collector.store import Rows, failures
+from limelight_collector.store.arrow import to_arrow
+from limelight_collector.store.columns import COLUMNS, Column
+from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
 from limelight_migrations.clickhouse import NewerSchema
 from limelight_migrations.clickhouse import migrate as apply_migrations
 from limelight_migrations.clickhouse import migrations as all_migrations
@@ -100,16 +103,26 @@ class ClickHouseStore:
 
     def insert(self, batch: Batch) -> None:
         """Store spans, then what hangs on them and the other signals; each insert is on disk when it returns."""
-        columns = batch.columns
-        self._insert("spans", list(columns), list(columns.values()))
-        self._insert("flags", _FLAG_NAMES, _columns_of(Flag, batch.flags))
-        self._insert("scores", _SCORE_NAMES, _columns_of(Score, batch.scores))
-        for table, found in (("metric_points", batch.point_columns), ("logs", batch.log_columns)):
-            self._insert(table, list(found), list(found.values()))
+        self._insert("spans", COLUMNS, batch.rows)
+        self._insert_hung("flags", _FLAG_NAMES, batch.flags)
+        self._insert_hung("scores", _SCORE_NAMES, batch.scores)
+        self._insert("metric_points", POINT_COLUMNS, batch.points)
+        self._insert("logs", LOG_COLUMNS, batch.logs)
 
-    def _insert(self, table: str, names: list[str], columns: list[list[Any]]) -> None:
-        if not columns or not columns[0]:
+    def _insert(self, table: str, columns: Sequence[Column], rows: list[dict[str, Any]]) -> None:
+        if not rows:
             return
+        try:
+            found = to_arrow(rows, columns)
+            with self._write_lock:
+                self._writer.insert_arrow(table, found)
+        except Exception as error:
+            raise failures.of_insert(error) from error
+
+    def _insert_hung(self, table: str, names: list[str], rows: Sequence[Flag | Score]) -> None:
+        if not rows:
+            return
+        columns = [[getattr(row, f.name) for row in rows] for f in dataclasses.fields(rows[0])]
         try:
             with self._write_lock:
                 self._writer.insert(table, columns, column_names=names, column_oriented=True)
@@ -194,10 +207,6 @@ class ClickHouseStore:
             "readonly": 1,  # last: nothing can be set after it; it also forbids file(), url() and second statements
         }
         return self.connect(limits)
-
-
-def _columns_of(kind: type[Flag | Score], rows: Sequence[Flag | Score]) -> list[list[Any]]:
-    return [[getattr(row, f.name) for row in rows] for f in dataclasses.fields(kind)]
 
 
 def open_clickhouse(settings: Settings, *, migrate: bool = True) -> ClickHouseStore:
