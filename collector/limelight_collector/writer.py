@@ -10,11 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 from limelight_collector import metrics, pipeline
 from limelight_collector.batch import Batch
 from limelight_collector.errors import Rejected, Unavailable
+from limelight_collector.settle import Price, Row, Settled, Settler
 
 if TYPE_CHECKING:
     from limelight_collector.enrich.cost import Prices
@@ -48,6 +50,7 @@ class Writer:
         self._max_wait_s = settings.batch_max_wait_s
         self._retention_ns = settings.retention_days * _DAY_NS
         self._now_ns = now_ns
+        self._settler = Settler(store, is_shared=bool(settings.clickhouse_url))
         self._strikes: dict[int, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -73,10 +76,44 @@ class Writer:
         records = self._spool.read(self._max_spans)
         if not records:
             return 0
-        ready = self._prepare(records)
-        self._insert(ready)
+        price_of = cache(self._prices.for_project)
+        ready = self._prepare(records, price_of)
+        settled = self._settle([row for _, found in ready for row in found.spans], price_of)
+        try:
+            is_whole = self._insert(ready)
+            self._amend(settled)
+        except BaseException:
+            self._settler.failed(settled)
+            raise
+        if is_whole:
+            self._settler.stored(settled, self._now_ns())
+        else:
+            self._settler.failed(settled)
         self._spool.delete(records[-1].seq)
         return len(records)
+
+    def _settle(self, rows: list[Row], price_of: Callable[[str], Price]) -> Settled:
+        try:
+            return self._settler.settle(rows, price_of)
+        except Unavailable:
+            metrics.STORAGE_INSERT_FAILURES.labels("unavailable").inc()
+            self.storage_failing = True
+            raise
+
+    def revisit(self) -> None:
+        """Decide again on traces that another collector may have touched at the same time (`Settler.revisit`)."""
+        settled = self._settler.revisit(self._now_ns(), cache(self._prices.for_project))
+        self._amend(settled)
+
+    def _amend(self, settled: Settled) -> None:
+        """Store the rows of earlier batches that this one changed; they came from the store, so it can hold them."""
+        if not settled.amended:
+            return
+        try:
+            self._store.insert(Batch(settled.amended))
+        except Rejected as error:
+            metrics.STORAGE_INSERT_FAILURES.labels("rejected").inc()
+            log.error("amended spans not stored", extra={"fields": {"error": error.message}})
 
     def _run(self) -> None:
         backoff_s = _BACKOFF_MIN_S
@@ -88,6 +125,7 @@ class Writer:
             try:
                 if self._wait_for_batch():
                     self.write_once()
+                self.revisit()
                 backoff_s = _BACKOFF_MIN_S
             except Unavailable as error:  # noqa: PERF203 - one round of the loop is one batch
                 log.warning("store unavailable", extra={"fields": {"error": error.message, "retry_in_s": backoff_s}})
@@ -111,16 +149,13 @@ class Writer:
         return True
 
     # -- rows ----------------------------------------------------------------------------------------------------------
-    def _prepare(self, records: list[Record]) -> list[Ready]:
+    def _prepare(self, records: list[Record], price_of: Callable[[str], Price]) -> list[Ready]:
         """Rows of each record; one that cannot be normalised is dead-lettered, and only that one."""
-        prices: dict[str, Callable[[dict[str, Any]], None]] = {}
         ready: list[Ready] = []
         for record in records:
-            if record.project_id not in prices:
-                prices[record.project_id] = self._prices.for_project(record.project_id)
             try:
-                found = pipeline.rows(record, self._retention_ns, prices[record.project_id])
-            except Exception as error:
+                found = pipeline.rows(record, self._retention_ns, price_of(record.project_id))
+            except Exception as error:  # noqa: PERF203 - a record at a time: only the culprit is set aside
                 log.exception("a record cannot be normalised")
                 self._bury(record, f"{type(error).__name__}: {error}")
             else:
@@ -132,8 +167,9 @@ class Writer:
         self._spool.bury(record.seq, reason)
 
     # -- insert --------------------------------------------------------------------------------------------------------
-    def _insert(self, ready: list[Ready]) -> None:
-        """Insert all; where the store rejects a batch, halve it until the culprit stands alone."""
+    def _insert(self, ready: list[Ready]) -> bool:
+        """Insert all; where the store rejects a batch, halve it until the culprit stands alone. Whether all is in."""
+        is_whole = True
         pending = [ready] if ready else []
         suspects = 0
         while pending:
@@ -149,6 +185,7 @@ class Writer:
             except Rejected as error:
                 metrics.STORAGE_INSERT_FAILURES.labels("rejected").inc()
                 if len(group) == 1:
+                    is_whole = False
                     self._bury(group[0][0], error.message)
                 else:
                     pending += _halves(group)
@@ -160,6 +197,8 @@ class Writer:
                     pending += _halves(group)
                 elif not self._strike(group[0][0], error):
                     suspects += 1
+                else:
+                    is_whole = False
                 continue
             metrics.STORAGE_INSERT_SECONDS.observe(time.perf_counter() - started)
             metrics.SENT_SPANS.inc(len(batch))
@@ -167,6 +206,7 @@ class Writer:
         if suspects:
             self.storage_failing = True
             raise Unavailable(f"{suspects} records fail for an unknown reason")
+        return is_whole
 
     def _strike(self, record: Record, error: Exception) -> bool:
         """Count a failure of unknown kind against a record; at the last one it is dead-lettered, and True."""

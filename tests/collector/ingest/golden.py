@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from collector.ingest.otlp import NOW, PRICES, RETENTION
+from collector.ingest.otlp import NOW, PRICES, RETENTION, MemoryStore
 from limelight_collector import decode, pipeline
 from limelight_collector.batch import Batch
 from limelight_collector.query.span_json import span_object
+from limelight_collector.settle import Settler
 from limelight_collector.spool import Record
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "otlp"
@@ -38,6 +39,7 @@ def spans_of(fixture: Path) -> list[dict[str, Any]]:
         record = Record(seq, "p", request["signal"], NOW, valid.spans, valid.payload)
         for row in pipeline.rows(record, RETENTION, PRICES.for_project("p")).spans:
             batch.append(row)
+    Settler(MemoryStore(), is_shared=False).settle(batch.rows, PRICES.for_project)  # type: ignore[arg-type]
     columns = batch.columns
     rows = [{name: values[index] for name, values in columns.items()} for index in range(len(batch))]
     rows.sort(key=lambda row: (row["start_time"], row["span_id"]))

@@ -1,0 +1,58 @@
+"""Spans as the writer stored them: what the trace-level stage asks before it decides again (settle.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from limelight import semconv as s
+from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
+from limelight_collector.query.trace import trace_window
+from limelight_collector.query.window import BOUND, Window
+from limelight_collector.store import Store
+from limelight_collector.store.columns import COLUMNS
+
+Key = tuple[bytes, bytes]
+"""(trace id, span id)."""
+
+_FACTS = (
+    "trace_id, span_id, parent_span_id, start_time, duration_ns, observation_type, scope_name, request_model, "
+    "response_model, response_id, input_tokens, output_tokens, aggregate_input_tokens, aggregate_output_tokens, "
+    "cache_read_tokens, cache_write_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, "
+    "service_tier, reported_cost_usd, usage_role, duplicate_of, "
+    "input_messages = '' AND input_text = '' AND output_messages = '' AND output_text = '' AS lacks_content, "
+    f"trimBoth(attributes['{s.LIMELIGHT_NESTED_IN}'], '\"') AS nested_in"
+)
+_ALL = ", ".join(column.name for column in COLUMNS)
+_MOST_REMEMBERED = 3_000_000
+
+
+def facts_of(store: Store, project_id: str, trace_ids: list[bytes], *, limit: int) -> list[dict[str, Any]]:
+    """What `traces.fact_of` and the verdict of each stored span are made of; at most `limit` spans a trace."""
+    window = trace_window(store, project_id, trace_ids)
+    if window is None:
+        return []
+    rows = store.query(
+        f"SELECT {_FACTS} FROM spans FINAL PREWHERE {BOUND} AND {IN_TRACES} "
+        f"ORDER BY trace_id, start_time, span_id LIMIT {limit:d} BY trace_id",
+        window.parameters | {"traces": hexes(trace_ids)},
+    )
+    return rows.dicts()
+
+
+def rows_of(store: Store, project_id: str, wanted: Mapping[Key, int]) -> list[dict[str, Any]]:
+    """The stored rows of some spans, whole, as they may be inserted again; `wanted` gives their start in ns."""
+    window = Window(project_id, min(wanted.values()), max(wanted.values()) + 1)
+    rows = store.query(
+        f"SELECT {_ALL} FROM spans FINAL PREWHERE {BOUND} AND {IN_TRACES} AND {IN_SPANS}",
+        window.parameters | {"traces": hexes(key[0] for key in wanted), "spans": hexes(key[1] for key in wanted)},
+    )
+    return [row for row in rows.dicts() if (row["trace_id"], row["span_id"]) in wanted]
+
+
+def seen_trace_ids(store: Store) -> Iterator[bytes]:
+    """Ids of the traces stored, the latest 3 million, of every project."""
+    blocks = store.stream(f"SELECT trace_id FROM trace_times ORDER BY max_start DESC LIMIT {_MOST_REMEMBERED:d}")
+    for block in blocks:
+        for (trace_id,) in block:
+            yield trace_id

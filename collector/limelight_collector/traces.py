@@ -1,0 +1,261 @@
+"""Traces: whose usage counts, decided over all spans of a trace. Pure: facts in, verdicts out.
+
+One call to a model often leaves several spans: the client's own and an instrumentation's around it, a gateway's, a
+framework's wrapper, the engine's. Exactly one of them is billable:
+
+* same response id and same usage, or an ancestor and a descendant with the same model and usage where one contains the
+  other in time, or a span that says itself which span it is nested in: one call. The span that knows most counts, of
+  equals the outermost; the others are `duplicate`s of it.
+* a model span whose usage is the sum of two or more calls below it is an `aggregate`.
+* an engine's span without a model has that of the nearest model call above it.
+
+Nothing depends on the order in which spans arrive (docs/dialects.md, "Counted once").
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from limelight import semconv as s
+from limelight_collector.content import MODEL_TYPES
+
+Facts = Mapping[bytes, "Fact"]
+"""Span id -> fact, of one trace."""
+
+CLOCK_SLACK_NS = 5_000_000
+"""How far a child may stick out of its parent: clocks of browsers and Node have milliseconds."""
+_MAX_CALLS_ABOVE = 32
+_DETAILS = (
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "service_tier",
+    "reported_cost_usd",
+)
+"""What makes a span's usage worth more than another's of the same call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What one span contributes to its trace's decision, as it was before any decision."""
+
+    span_id: bytes
+    parent_id: bytes
+    start_ns: int
+    end_ns: int
+    kind: str
+    scope_name: str
+    models: frozenset[str] = frozenset()
+    response_id: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    details: int = 0
+    nested_in: str = ""
+
+    @property
+    def has_usage(self) -> bool:
+        """Whether it counted tokens."""
+        return self.input_tokens is not None or self.output_tokens is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a trace says of one of its spans: `role` is a `usage_role`; `model` is an engine's, its own or inherited."""
+
+    role: str
+    duplicate_of: bytes = b""
+    model: str = ""
+
+
+OWN = Verdict("own")
+
+
+def fact_of(row: Mapping[str, Any]) -> Fact:
+    """The fact of a row, whether it was decided on before or not."""
+    start, kind = row["start_time"], row["observation_type"]
+    if kind not in MODEL_TYPES and kind != "engine":
+        return Fact(row["span_id"], row["parent_span_id"], start, start + row["duration_ns"], kind, row["scope_name"])
+    given, answered = row.get("input_tokens"), row.get("output_tokens")
+    if row.get("usage_role") == "aggregate":
+        given, answered = row.get("aggregate_input_tokens"), row.get("aggregate_output_tokens")
+    models = {row.get("request_model") or "", (kind != "engine" and row.get("response_model")) or ""} - {""}
+    nested = row["attributes"].get(s.LIMELIGHT_NESTED_IN, "") if "attributes" in row else row["nested_in"]
+    return Fact(
+        row["span_id"],
+        row["parent_span_id"],
+        start,
+        start + row["duration_ns"],
+        kind,
+        row["scope_name"],
+        frozenset(models),
+        row.get("response_id") or "",
+        given,
+        answered,
+        sum(1 for name in _DETAILS if row.get(name) not in (None, "")),
+        nested.strip('"'),
+    )
+
+
+def decide(facts: Facts) -> dict[bytes, Verdict]:
+    """The verdict on each model call and engine span of one trace."""
+    calls = sorted(
+        (fact for fact in facts.values() if fact.kind in MODEL_TYPES), key=lambda fact: (fact.start_ns, fact.span_id)
+    )
+    verdicts = {fact.span_id: OWN for fact in calls}
+    engines = [fact for fact in facts.values() if fact.kind == "engine"]
+    nearest = _nearest_calls(facts) if len(calls) > 1 or (calls and engines) else {}
+    above = {fact.span_id: _calls_above(fact, nearest) for fact in calls} if len(calls) > 1 else {}
+    for group in _groups(calls, above):
+        kept = min(group, key=lambda fact: _preference(fact, above))
+        verdicts |= {fact.span_id: Verdict("duplicate", kept.span_id) for fact in group if fact is not kept}
+    for total in _aggregates(calls, above, verdicts):
+        verdicts[total.span_id] = Verdict("aggregate")
+    for fact in engines:
+        outer = nearest.get(fact.span_id)
+        verdicts[fact.span_id] = Verdict("engine", model=_name(fact) or (_name(outer) if outer else ""))
+    return verdicts
+
+
+# -- one call, several spans -------------------------------------------------------------------------------------------
+def _groups(calls: list[Fact], above: Mapping[bytes, list[Fact]]) -> Iterable[list[Fact]]:
+    """Spans of one and the same call, two or more in each group."""
+    leader = {fact.span_id: fact.span_id for fact in calls}
+
+    def find(span_id: bytes) -> bytes:
+        while leader[span_id] != span_id:
+            leader[span_id] = span_id = leader[leader[span_id]]
+        return span_id
+
+    taken: set[bytes] = set()  # a call has one copy of itself below it, not several
+    for fact in calls:
+        outer = next((call for call in above.get(fact.span_id, ()) if _is_copy(call, fact)), None)
+        if outer is not None and outer.span_id not in taken:
+            taken.add(outer.span_id)
+            leader[find(fact.span_id)] = find(outer.span_id)
+    for one, other in _same_responses(calls):
+        leader[find(other.span_id)] = find(one.span_id)
+    groups: dict[bytes, list[Fact]] = defaultdict(list)
+    for fact in calls:
+        groups[find(fact.span_id)].append(fact)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _same_responses(calls: list[Fact]) -> Iterable[tuple[Fact, Fact]]:
+    """Pairs with one response id and the same usage, or none: an id that comes with another usage is used again."""
+    first: dict[tuple[str, int | None, int | None], Fact] = {}
+    any_usage: dict[str, Fact] = {}
+    for fact in sorted((fact for fact in calls if fact.response_id), key=lambda fact: not fact.has_usage):
+        key = (fact.response_id, fact.input_tokens, fact.output_tokens)
+        other = first.get(key) or (None if fact.has_usage else any_usage.get(fact.response_id))
+        if other is not None:
+            yield other, fact
+        first.setdefault(key, fact)
+        any_usage.setdefault(fact.response_id, fact)
+
+
+def _is_copy(outer: Fact, inner: Fact) -> bool:
+    """Whether a model call below another one is that same call."""
+    if inner.nested_in and inner.nested_in == outer.scope_name and inner.parent_id == outer.span_id:
+        return True
+    contained = outer.start_ns - CLOCK_SLACK_NS <= inner.start_ns and inner.end_ns <= outer.end_ns + CLOCK_SLACK_NS
+    if not contained or not _same_model(outer, inner) or _tell_apart(outer, inner):
+        return False
+    if outer.has_usage and inner.has_usage:
+        return _agree(outer, inner)
+    return outer.scope_name != inner.scope_name and outer.kind == inner.kind
+
+
+def _agree(one: Fact, other: Fact) -> bool:
+    """Whether both count the same tokens, or one of them none."""
+    if not one.has_usage or not other.has_usage:
+        return True
+    return one.input_tokens == other.input_tokens and one.output_tokens == other.output_tokens
+
+
+def _tell_apart(one: Fact, other: Fact) -> bool:
+    """Whether two response ids say that these are two calls: gateways make up ids, one library does not."""
+    known = bool(one.response_id and other.response_id)
+    return known and one.response_id != other.response_id and one.scope_name == other.scope_name
+
+
+def _same_model(one: Fact, other: Fact) -> bool:
+    if not one.models or not other.models:
+        return True
+    return not {_bare(model) for model in one.models}.isdisjoint(_bare(model) for model in other.models)
+
+
+def _name(fact: Fact) -> str:
+    """The model as it was asked for: of two names the shorter, without a date."""
+    return min(fact.models, key=lambda model: (len(model), model), default="")
+
+
+def _bare(model: str) -> str:
+    """A model's name without the provider gateways put before it."""
+    return model.rpartition("/")[2].lower()
+
+
+def _preference(fact: Fact, above: Mapping[bytes, list[Fact]]) -> tuple[bool, int, bool, int, int, bytes]:
+    """Smallest = the one that counts: it knows the usage, knows most of it, and is the outermost."""
+    depth = len(above.get(fact.span_id, ()))
+    return (not fact.has_usage, -fact.details, bool(fact.nested_in), depth, fact.start_ns, fact.span_id)
+
+
+# -- sums --------------------------------------------------------------------------------------------------------------
+def _aggregates(
+    calls: list[Fact], above: Mapping[bytes, list[Fact]], verdicts: Mapping[bytes, Verdict]
+) -> Iterable[Fact]:
+    """Model spans whose usage is the sum of the calls that count below them."""
+    below: dict[bytes, list[Fact]] = defaultdict(list)
+    for fact in calls:
+        if verdicts[fact.span_id].role == "own":
+            for outer in above.get(fact.span_id, ()):
+                below[outer.span_id].append(fact)
+    for fact in calls:
+        parts = below.get(fact.span_id, [])
+        if len(parts) < 2 or verdicts[fact.span_id].role != "own" or not fact.has_usage:
+            continue
+        given = sum(part.input_tokens or 0 for part in parts)
+        answered = sum(part.output_tokens or 0 for part in parts)
+        if (fact.input_tokens or 0, fact.output_tokens or 0) == (given, answered):
+            yield fact
+
+
+# -- ancestry ----------------------------------------------------------------------------------------------------------
+def _nearest_calls(facts: Facts) -> dict[bytes, Fact | None]:
+    """The nearest model call above each span, as far as its ancestors are known; a circle of parents has none.
+
+    Each span is visited once, however deep the trace is.
+    """
+    nearest: dict[bytes, Fact | None] = {}
+    for fact in facts.values():
+        path: list[bytes] = []
+        place: Fact | None = fact
+        found: Fact | None = None
+        while place is not None and place.span_id not in nearest:
+            nearest[place.span_id] = None  # a circle ends where it began
+            path.append(place.span_id)
+            parent = facts.get(place.parent_id)
+            if parent is not None and parent.kind in MODEL_TYPES and parent is not place:
+                found = parent
+                break
+            place = parent
+        else:
+            found = nearest[place.span_id] if place is not None else None
+        for span_id in path:
+            nearest[span_id] = found
+    return nearest
+
+
+def _calls_above(fact: Fact, nearest: Mapping[bytes, Fact | None]) -> list[Fact]:
+    """The model calls above, nearest first."""
+    found: list[Fact] = []
+    outer = nearest[fact.span_id]
+    while outer is not None and outer is not fact and outer not in found and len(found) < _MAX_CALLS_ABOVE:
+        found.append(outer)
+        outer = nearest.get(outer.span_id)
+    return found
