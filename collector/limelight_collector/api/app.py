@@ -7,7 +7,19 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from limelight.version import __version__
-from limelight_collector.api import alerts, keys, prices, problems, questions, scores, spans, status, traces
+from limelight_collector.api import (
+    alerts,
+    keys,
+    logs,
+    metrics,
+    prices,
+    problems,
+    questions,
+    scores,
+    spans,
+    status,
+    traces,
+)
 from limelight_collector.api.access import Scope
 from limelight_collector.services import Services
 
@@ -15,7 +27,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes without a key."""
 
 
-SCOPED = (traces, spans, questions, scores, status, alerts, keys, prices)
+SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices)
 """Modules whose `router` is served under /api/v1."""
 
 

@@ -47,7 +47,8 @@ ERROR_TEMPLATE = (
 ERROR_FINGERPRINT = f"lower(hex(sipHash64(error_type, {ERROR_TEMPLATE}, name)))"
 
 
-def _of_column(column: Column) -> Field:
+def of_column(column: Column) -> Field:
+    """The field of a column that filters may name."""
     name = column.name
     match column.json:
         case "hex":
@@ -89,7 +90,7 @@ _VIRTUAL = (
 )
 
 FIELDS: dict[str, Field] = {
-    **{column.name: _of_column(column) for column in COLUMNS if column.filterable},
+    **{column.name: of_column(column) for column in COLUMNS if column.filterable},
     **{field.name: field for field in _VIRTUAL},
 }
 MAPS = {"attr": "attributes", "resource": "resource"}

@@ -6,6 +6,7 @@ Unknown values (NULL, '', no such key) make a comparison false and its `not` tru
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -32,11 +33,15 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\
 
 
 class Sql:
-    """Collects the parameters while a tree becomes SQL; `window` is the SQL that bounds the side table of flags."""
+    """Collects the parameters while a tree becomes SQL.
 
-    def __init__(self, window: str) -> None:
+    `window` is the SQL that bounds the table (and the side table of flags), `fields` what a filter of it may name.
+    """
+
+    def __init__(self, window: str, fields: Mapping[str, Field] = FIELDS) -> None:
         self.parameters: dict[str, Any] = {}
-        self._window = window
+        self.window = window
+        self._fields = fields
 
     def bind(self, type_: str, value: Any) -> str:
         """The placeholder of a new parameter."""
@@ -56,17 +61,30 @@ class Sql:
             case Exists(field):
                 return self._exists(field)
             case Compare(field):
-                return self._entry(node, field) if isinstance(field, Entry) else self._compare(node, field_of(field))
+                return self._entry(node, field) if isinstance(field, Entry) else self._compare(node, self._field(field))
 
     def value(self, field: Name | Entry) -> str:
         """SQL of the value of a groupable field: text, or NULL where it is unknown."""
         if isinstance(field, Entry):
             key = self.bind("String", field.key)
             return f"nullIf({attribute_text(MAPS[field.map], key)}, '')"
-        found = field_of(field)
+        found = self._field(field)
         if not found.groupable:
             raise FilterError(f"cannot group by {found.name}", field.position)
         return f"nullIf(toString({found.sql}), '')"
+
+    def _field(self, name: Name) -> Field:
+        found = self._fields.get(name.name)
+        if found is None:
+            dotted = f'; for an attribute write attr["{name.name}"]'
+            hint = dotted if "." in name.name else self._hint()
+            raise FilterError(f"unknown field '{name.name}'{hint}", name.position)
+        return found
+
+    def _hint(self) -> str:
+        return (
+            "; GET /api/v1/fields lists them" if self._fields is FIELDS else f"; choose from {', '.join(self._fields)}"
+        )
 
     def _joined(self, word: str, parts: tuple[Node, ...], empty: str) -> str:
         return "(" + word.join(self.condition(part) for part in parts) + ")" if parts else empty
@@ -74,11 +92,11 @@ class Sql:
     def _exists(self, named: Name | Entry) -> str:
         if isinstance(named, Entry):
             return f"mapContains({MAPS[named.map]}, {self.bind('String', named.key)})"
-        field = field_of(named)
+        field = self._field(named)
         return self._flagged("1") if field.kind == "flag" else f"({field.known or '1'})"
 
     def _flagged(self, condition: str) -> str:
-        return f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM flags WHERE {self._window} AND {condition})"
+        return f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM flags WHERE {self.window} AND {condition})"
 
     def _compare(self, node: Compare, field: Field) -> str:
         if node.operator not in _OPERATORS[field.kind]:
@@ -158,17 +176,6 @@ class Sql:
             else:
                 raise FilterError(f"'{operator}' cannot take this value", node.position)
         return f"(mapContains({column}, {key}) AND ({' OR '.join(atoms)}))"
-
-
-def field_of(name: Name) -> Field:
-    """The field of that name; `FilterError` where there is none."""
-    found = FIELDS.get(name.name)
-    if found is None:
-        hint = (
-            f'; for an attribute write attr["{name.name}"]' if "." in name.name else "; GET /api/v1/fields lists them"
-        )
-        raise FilterError(f"unknown field '{name.name}'{hint}", name.position)
-    return found
 
 
 def _require_text(field: Field, value: Value, position: int) -> str:

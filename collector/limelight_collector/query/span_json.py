@@ -11,7 +11,7 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
-from limelight_collector.store.columns import BY_NAME, COLUMNS
+from limelight_collector.store.columns import BY_NAME, COLUMNS, JsonKind
 
 _DEEPEST = 200  # levels of a stored JSON text; encoding an answer recurses
 _BRACKET = re.compile(r"[\[{\]}]")
@@ -75,7 +75,12 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
 
 def value_of(name: str, value: Any) -> Any:
     """One column's value as JSON."""
-    convert = _CONVERT.get(BY_NAME[name].json)
+    return as_json(BY_NAME[name].json, value)
+
+
+def as_json(kind: JsonKind, value: Any) -> Any:
+    """The value of a column of that kind as JSON."""
+    convert = _CONVERT.get(kind)
     return convert(value) if convert else value
 
 

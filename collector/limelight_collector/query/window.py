@@ -13,6 +13,8 @@ BOUND = (
     "AND start_time < fromUnixTimestamp64Nano({end_ns:Int64})"
 )
 """The bound of spans and flags: their key starts with these two columns."""
+TIME_BOUND = BOUND.replace("start_time", "time")
+"""The bound of metric points and log records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Spans of `project_id` that start in [start_ns, end_ns), nanoseconds since 1970."""
+    """What of `project_id` lies in [start_ns, end_ns), nanoseconds since 1970; a span lies where it starts."""
 
     project_id: str
     start_ns: int
@@ -41,6 +43,6 @@ class Window:
         return self.compiled(Sql(BOUND), filter_text, *and_also)
 
     def compiled(self, sql: Sql, filter_text: str, *and_also: str) -> Condition:
-        """The same with a `Sql` that has bound other parameters already."""
-        parts = [BOUND, sql.condition(parse(filter_text)), *and_also]
+        """The same with a `Sql` that has bound other parameters already, or is about another table."""
+        parts = [sql.window, sql.condition(parse(filter_text)), *and_also]
         return Condition(" AND ".join(part for part in parts if part != "1"), self.parameters | sql.parameters)
