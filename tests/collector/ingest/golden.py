@@ -1,19 +1,74 @@
-"""Captured telemetry through the collector's stages, as the span JSON that the API would answer."""
+"""Captured telemetry through the collector, from the request to the store, as the span JSON that the API answers."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collector.ingest.otlp import NOW, PRICES, RETENTION, MemoryStore
-from limelight_collector import decode, pipeline
-from limelight_collector.batch import Batch
-from limelight_collector.query.span_json import span_object
-from limelight_collector.settle import Settler
-from limelight_collector.spool import Record
+from collector.ingest.otlp import KEYS, NOW, PRICES, running
+from limelight_collector import pipeline
+from limelight_collector.auth import SCOPES, Principal
+from limelight_collector.query.span_json import SELECTED, span_object
+from limelight_collector.services import Services
+from limelight_collector.settings import Settings
+from limelight_collector.store import Store, open_store
+from limelight_collector.writer import Writer
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "otlp"
+
+Request = dict[str, Any]
+"""`{"signal": traces | logs | metrics, "body": OTLP/JSON}`."""
+
+_ITEMS = {
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """A real spool, writer and embedded store; `write` moves what was accepted into the store."""
+
+    services: Services
+    store: Store
+    writer: Writer
+
+    def accept(self, project: str, request: Request) -> None:
+        """Take one request as a receiver would."""
+        principal = Principal(project, SCOPES, KEYS["ingest-key"].key_id)
+        body = json.dumps(request["body"]).encode()
+        accepted = pipeline.accept(self.services, principal, request["signal"], body, "json")
+        assert accepted.durable is None or accepted.durable.result(30)
+
+    def write(self) -> None:
+        """Move everything accepted into the store."""
+        while self.writer.write_once():
+            pass
+
+    def spans(self, project: str) -> list[dict[str, Any]]:
+        """The project's spans in order of their start, only the fields that are known."""
+        found = self.store.query(
+            f"SELECT {SELECTED} FROM spans FINAL WHERE project_id = {{p:String}} ORDER BY start_time, span_id",
+            {"p": project},
+        )
+        return [known(span_object(row)) for row in found.dicts()]
+
+
+@contextmanager
+def collector(path: Path) -> Iterator[Collector]:
+    """A collector in `path`, without servers and without threads of its own."""
+    store = open_store(Settings(data_dir=path, retention_days=36_500))
+    try:
+        with running(path, retention_days=36_500) as services:
+            writer = Writer(services.spool, store, PRICES, services.settings, now_ns=lambda: NOW)
+            yield Collector(services, store, writer)
+    finally:
+        store.close()
 
 
 def expectation(fixture: Path) -> Path:
@@ -26,30 +81,34 @@ def fixtures() -> list[Path]:
     return sorted(path for path in FIXTURES.glob("*/*.json") if not path.name.endswith(".expected.json"))
 
 
-def spans_of(fixture: Path) -> list[dict[str, Any]]:
-    """The spans of a capture in order of their start, as the API shows them: only the fields that are known.
+def spans_of(target: Collector, fixture: Path, *, in_pieces: bool = False) -> list[dict[str, Any]]:
+    """What a capture becomes; `in_pieces`: each span and log record a request of its own, the last one first, the
+    first half of them stored before the rest arrives."""
+    project = f"{fixture.parent.name}/{fixture.stem}/{in_pieces}"
+    requests: list[Request] = json.loads(fixture.read_text())["requests"]
+    if in_pieces:
+        requests = [piece for request in requests for piece in _pieces(request)][::-1]
+    for number, request in enumerate(requests):
+        target.accept(project, request)
+        if in_pieces and number == len(requests) // 2:
+            target.write()
+    target.write()
+    return target.spans(project)
 
-    The raw attributes, resource and events are as captured and left out; so are 0 dropped attributes.
-    """
-    batch = Batch()
-    for seq, request in enumerate(json.loads(fixture.read_text())["requests"], start=1):
-        valid = decode.validate(json.dumps(request["body"]).encode(), "json", request["signal"])
-        if not valid.spans:
-            continue
-        record = Record(seq, "p", request["signal"], NOW, valid.spans, valid.payload)
-        for row in pipeline.rows(record, RETENTION, PRICES.for_project("p")).spans:
-            batch.append(row)
-    Settler(MemoryStore(), is_shared=False).settle(batch.rows, PRICES.for_project)  # type: ignore[arg-type]
-    columns = batch.columns
-    rows = [{name: values[index] for name, values in columns.items()} for index in range(len(batch))]
-    rows.sort(key=lambda row: (row["start_time"], row["span_id"]))
-    return [known(span_object(row)) for row in rows]
+
+def _pieces(request: Request) -> Iterator[Request]:
+    resources, scopes, items = _ITEMS[request["signal"]]
+    for resource in request["body"][resources]:
+        for scope in resource[scopes]:
+            for item in scope[items]:
+                body = {resources: [{**resource, scopes: [{**scope, items: [item]}]}]}
+                yield {"signal": request["signal"], "body": body}
 
 
 def known(span: dict[str, Any]) -> dict[str, Any]:
-    """`span` without what is unknown (null, or a list that is empty), and without what is raw."""
-    raw = ("attributes", "resource", "events", "links")
-    found = {name: value for name, value in span.items() if name not in raw and value is not None and value != []}
+    """`span` without what is unknown (null, or a list that is empty) and without what is raw or the same everywhere."""
+    left_out = ("attributes", "resource", "events", "links", "project")
+    found = {name: value for name, value in span.items() if name not in left_out and value is not None and value != []}
     if found["dropped_attributes_count"] == 0:
         del found["dropped_attributes_count"]
     return found
