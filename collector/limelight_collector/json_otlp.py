@@ -147,11 +147,11 @@ def _conversion(field: FieldDescriptor) -> Callable[[Any], Any] | None:
 
 
 def _hex(value: Any) -> bytes:
-    """Bytes of a hexadecimal id; what is none becomes an empty id, which costs its span and not the request."""
+    """Bytes of a hexadecimal id; what is none becomes an id of wrong length: it costs its item and not the request."""
     try:
         return binascii.unhexlify(value)
     except ValueError:
-        return b""
+        return b"\0"
 
 
 def _base64(value: Any) -> bytes:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from limelight_collector import decode, normalise
 from limelight_collector.batch import Flag, Score
 from limelight_collector.enrich import flags
+from limelight_collector.log_records import evaluations, log_rows
+from limelight_collector.points import point_rows
 
 if TYPE_CHECKING:
     from limelight_collector.auth import Principal
@@ -37,11 +40,13 @@ class Accepted:
 
 @dataclass(slots=True)
 class Rows:
-    """What one spool record becomes: spans as column dicts, with their flags and scores."""
+    """What one spool record becomes: spans with their flags and scores, metric points, log records; as column dicts."""
 
     spans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     flags: list[Flag] = field(default_factory=list[Flag])
     scores: list[Score] = field(default_factory=list[Score])
+    points: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    logs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 def accept(
@@ -60,9 +65,13 @@ def accept(
 def rows(record: Record, retention_ns: int, price: Callable[[dict[str, Any]], None]) -> Rows:
     """The stages after the spool for one record; `price` sets a row's cost columns."""
     found = Rows()
-    request = decode.parse(record.payload, "logs" if record.signal == "logs" else "traces")
+    request = decode.parse(record.payload, cast("decode.Signal", record.signal))
+    if isinstance(request, ExportMetricsServiceRequest):
+        found.points.extend(point_rows(request, record.project_id, record.received_ns, retention_ns))
+        return found
     if isinstance(request, ExportLogsServiceRequest):
-        found.scores.extend(normalise.log_scores(request, record.project_id, record.received_ns))
+        found.logs.extend(log_rows(request, record.project_id, record.received_ns, retention_ns))
+        found.scores.extend(normalise.log_scores(evaluations(request), record.project_id, record.received_ns))
         return found
     assert isinstance(request, ExportTraceServiceRequest)
     for resource_spans in request.resource_spans:

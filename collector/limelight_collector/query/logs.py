@@ -1,4 +1,4 @@
-"""Log records in a window, newest first, page by page; and those that belong to given traces."""
+"""Log records in a window, newest first, page by page."""
 
 from __future__ import annotations
 
@@ -70,26 +70,6 @@ def log_window(store: Store, project_id: str, trace_ids: list[bytes]) -> Window 
     )
     count, first, last = rows.rows[0]
     return Window(project_id, first, last + 1) if count else None
-
-
-def content_logs(store: Store, project_id: str, trace_ids: list[bytes]) -> list[dict[str, Any]]:
-    """The GenAI events among the log records of these traces, in order of time.
-
-    Each has `trace_id` and `span_id` (bytes), `time` and `received_ns` (nanoseconds), `event_name`, and `body` and
-    `attributes` as values, None and {} where there are none.
-    """
-    window = log_window(store, project_id, trace_ids) if trace_ids else None
-    if window is None:
-        return []
-    rows = store.query(
-        "SELECT trace_id, span_id, time, received_ns, event_name, body, attributes FROM logs FINAL "
-        f"WHERE {TIME_BOUND} AND {IN_TRACES} AND startsWith(event_name, 'gen_ai.') ORDER BY time, log_id",
-        window.parameters | {"traces": hexes(trace_ids)},
-    ).dicts()
-    for row in rows:
-        row["body"] = as_json("json", row["body"])
-        row["attributes"] = as_json("map", row["attributes"])
-    return rows
 
 
 def _object(row: dict[str, Any]) -> dict[str, Any]:

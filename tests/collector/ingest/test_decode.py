@@ -11,14 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from collector.ingest.otlp import NOW, TRACE, logs, pairs, request, rows_of, span
+from collector.ingest.otlp import NOW, TRACE, any_value, logs, pairs, request, rows_of, span
 from limelight_collector.decode import validate
 from limelight_collector.errors import Rejected
-
-EVALUATION = {"event.name": "gen_ai.evaluation.result", "gen_ai.evaluation.name": "helpful"}
 
 
 def json_span(**fields: Any) -> bytes:
@@ -140,22 +137,29 @@ def test_json_ids_that_are_no_hex_reject_the_span() -> None:
     assert (found.spans, found.rejected) == (0, 1)
 
 
-def test_logs_keep_evaluations_and_say_what_they_drop() -> None:
-    mixed = logs(EVALUATION, {"event.name": "other"}, {"event.name": "gen_ai.evaluation.result"})
-    found = validate(mixed.SerializeToString(), "protobuf", "logs")
+def test_json_ids_that_are_no_hex_reject_the_log_record() -> None:
+    records = [{"body": {"stringValue": "x"}}, {"traceId": "xyz"}, {"traceId": "", "spanId": "0"}]
+    whole = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
+    found = validate(whole, "json", "logs")
     assert (found.spans, found.rejected) == (1, 2)
-    assert "2 log records" in found.message
-    assert validate(logs(EVALUATION, trace_id=b"").SerializeToString(), "protobuf", "logs").rejected == 1
+    assert found.message == "2 log records have a trace or span id of wrong length"
 
 
-def test_metrics_are_counted_and_refused() -> None:
-    whole = ExportMetricsServiceRequest()
-    metric = whole.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
-    metric.sum.data_points.add(as_int=1)
-    metric.sum.data_points.add(as_int=2)
-    found = validate(whole.SerializeToString(), "protobuf", "metrics")
-    assert (found.spans, found.rejected) == (0, 2)
-    assert "metrics are not stored" in found.message
+@pytest.mark.parametrize("where", ["attribute", "body", "resource", "scope"])
+def test_log_records_that_nest_too_deep_are_a_bad_request(where: str) -> None:
+    deep: Any = "x"
+    for _ in range(25):
+        deep = [deep]
+    whole = logs({"k": deep} if where == "attribute" else {})
+    scope_logs = whole.resource_logs[0].scope_logs[0]
+    if where == "body":
+        scope_logs.log_records[0].body.CopyFrom(any_value(deep))
+    elif where == "resource":
+        whole.resource_logs[0].resource.attributes.extend(pairs({"k": deep}))
+    elif where == "scope":
+        scope_logs.scope.attributes.extend(pairs({"k": deep}))
+    with pytest.raises(Rejected, match="nests"):
+        validate(whole.SerializeToString(), "protobuf", "logs")
 
 
 # -- one request in both encodings -------------------------------------------------------------------------------------

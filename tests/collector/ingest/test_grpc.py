@@ -12,11 +12,15 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 
-from collector.ingest.otlp import AUTH, logs, request, running, span
+from collector.ingest.otlp import AUTH, NOW, logs, metrics_request, request, running, span
 from limelight_collector.errors import StartupRefused
 from limelight_collector.receive.grpc import serve_grpc
 from limelight_collector.services import Services
@@ -74,10 +78,15 @@ def test_the_ordinary_client_delivers(served: tuple[Services, grpc.Channel]) -> 
 
 
 def test_logs_and_metrics(served: tuple[Services, grpc.Channel]) -> None:
-    _, channel = served
-    answer = call(channel, logs({"event.name": "x"}).SerializeToString(), LOGS)
+    services, channel = served
+    assert call(channel, logs({"event.name": "x"}).SerializeToString(), LOGS) == b""
+    answer = call(channel, logs({"event.name": "x"}, trace_id=b"1").SerializeToString(), LOGS)
     assert ExportLogsServiceResponse.FromString(answer).partial_success.rejected_log_records == 1
     assert call(channel, ExportMetricsServiceRequest().SerializeToString(), METRICS) == b""
+    gauge = Gauge(data_points=[NumberDataPoint(time_unix_nano=NOW, as_int=1), NumberDataPoint(as_int=1)])
+    answer = call(channel, metrics_request(Metric(name="m", gauge=gauge)).SerializeToString(), METRICS)
+    assert ExportMetricsServiceResponse.FromString(answer).partial_success.rejected_data_points == 1
+    assert [(record.signal, record.spans) for record in services.spool.read(9)] == [("logs", 1), ("metrics", 1)]
 
 
 def test_bad_data_is_an_invalid_argument_with_its_reason(served: tuple[Services, grpc.Channel]) -> None:

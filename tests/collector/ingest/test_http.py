@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.responses import PlainTextResponse
 
-from collector.ingest.otlp import AUTH, logs, request, running, span
+from collector.ingest.otlp import AUTH, NOW, logs, request, running, span
 from limelight_collector import metrics
 from limelight_collector.errors import Unavailable
 from limelight_collector.receive.http import OtlpApp
@@ -82,13 +82,21 @@ async def test_partial_success_counts_and_says_what_was_rejected(app: OtlpApp, s
 
 async def test_logs_and_metrics_are_answered_honestly(app: OtlpApp, services: Services) -> None:
     response = await send(app, logs({"event.name": "x"}).SerializeToString(), path="/v1/logs")
+    assert (response.status_code, response.content) == (200, b"")
+    response = await send(app, logs({"event.name": "x"}, trace_id=b"1").SerializeToString(), path="/v1/logs")
     found = ExportLogsServiceResponse.FromString(response.content).partial_success
     assert (response.status_code, found.rejected_log_records) == (200, 1)
-    metric = {"name": "m", "gauge": {"dataPoints": [{"asInt": "1"}, {"asDouble": 2}]}}
+    metric: Any = {"name": "m", "gauge": {"dataPoints": [{"asInt": "1"}, {"asDouble": 2}]}}
     body = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
     response = await send(app, json.dumps(body).encode(), JSON, path="/v1/metrics")
-    assert response.json()["partialSuccess"]["rejectedDataPoints"] == "2"
-    assert services.spool.pending_records == 0
+    assert response.json()["partialSuccess"] == {
+        "rejectedDataPoints": "2",
+        "errorMessage": "data points left out: 2: no time",
+    }
+    metric["gauge"]["dataPoints"][1]["timeUnixNano"] = str(NOW)
+    response = await send(app, json.dumps(body).encode(), JSON, path="/v1/metrics")
+    assert response.json()["partialSuccess"]["rejectedDataPoints"] == "1"
+    assert [(record.signal, record.spans) for record in services.spool.read(9)] == [("logs", 1), ("metrics", 1)]
 
 
 REFUSALS: list[tuple[dict[str, Any], int, str]] = [

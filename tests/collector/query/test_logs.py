@@ -1,4 +1,4 @@
-"""Log records asked of a real store: pages, filters, traces, and the content events of spans."""
+"""Log records asked of a real store: pages, filters, traces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collector.store.rows import SECOND, T0, log
 from limelight_collector.batch import Batch
 from limelight_collector.errors import Rejected
 from limelight_collector.query.filter import FilterError
-from limelight_collector.query.logs import content_logs, find_logs, log_window
+from limelight_collector.query.logs import find_logs, log_window
 from limelight_collector.query.window import Window
 from limelight_collector.store import Store
 
@@ -112,25 +112,3 @@ def test_records_of_a_trace_and_of_a_span(store: Store) -> None:
     assert bodies(store, "trace", trace_id=seven, span_id=other) == ["line 2"]
     assert log_window(store, "trace", [seven]) == Window("trace", T0, T0 + 5 * SECOND + 1)
     assert log_window(store, "trace", [bytes(16)]) is None
-
-
-def test_content_events_of_traces_come_parsed_and_in_order(store: Store) -> None:
-    said: dict[str, Any] = {"body": '{"index":0}', "attributes": {"gen_ai.system": '"openai"'}}
-    choice = log(1, at_s=2, trace=7, event_name="gen_ai.choice", **said)
-    user = log(2, at_s=1, trace=7, event_name="gen_ai.user.message", body="")
-    noise = log(3, trace=7, event_name="exception"), log(4, trace=7), log(5, trace=9, event_name="gen_ai.choice")
-    insert(store, "content", choice, user, *noise, log(6, trace=8, event_name="gen_ai.choice", body='"x"'))
-    ids = [(n).to_bytes(16, "big") for n in (7, 8, 10)]
-    found = content_logs(store, "content", ids)
-    assert [(row["trace_id"], row["event_name"], row["body"], row["attributes"]) for row in found] == [
-        (ids[1], "gen_ai.choice", "x", {}),
-        (ids[0], "gen_ai.user.message", None, {}),
-        (ids[0], "gen_ai.choice", {"index": 0}, {"gen_ai.system": "openai"}),
-    ]
-    assert [(row["span_id"], row["time"]) for row in found[1:]] == [
-        ((7001).to_bytes(8, "big"), T0 + SECOND),
-        ((7001).to_bytes(8, "big"), T0 + 2 * SECOND),
-    ]
-    assert content_logs(store, "content", []) == []
-    assert content_logs(store, "content", [ids[2]]) == []
-    assert content_logs(store, "other", ids) == []
