@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from limelight_collector import metrics
+from limelight_collector.batch import Flag
 from limelight_collector.content import MODEL_TYPES
+from limelight_collector.enrich.flags import detect
 from limelight_collector.errors import QueryLimit
-from limelight_collector.query.stored_spans import facts_of, rows_of, seen_trace_ids
+from limelight_collector.log_content import Records, content_records, join, lacks_content
+from limelight_collector.query.stored_spans import (
+    content_logs,
+    facts_of,
+    projects_with_content_logs,
+    rows_of,
+    seen_trace_ids,
+)
 from limelight_collector.trace_memory import MAX_SPANS, MAX_TRACE_SPANS, Known, SeenTraces, TraceKey, TraceMemory
 from limelight_collector.traces import OWN, Verdict, decide, fact_of
 
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("limelight.settle")
 
 Row = dict[str, Any]
+SpanKey = tuple[bytes, bytes]
+"""(trace id, span id)."""
 Price = Callable[[Row], None]
 
 _SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -37,10 +48,25 @@ _MOST_REVISITED = 5_000
 
 @dataclass(slots=True)
 class Settled:
-    """What follows from a batch: stored rows to store again, and what to remember once all of it is stored."""
+    """What follows from a batch: stored rows to store again, new flags, and what to remember once all is stored."""
 
     amended: list[Row] = field(default_factory=list[Row])
+    flags: list[Flag] = field(default_factory=list[Flag])
     known: dict[TraceKey, Known] = field(default_factory=dict[TraceKey, Known])
+
+
+@dataclass(slots=True)
+class _Project:
+    """One project's share of a batch."""
+
+    project_id: str
+    price: Price
+    records: Records
+    """Content records of the batch."""
+    traces: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict[bytes, list[Row]](list))
+    changes: dict[SpanKey, Verdict | None] = field(default_factory=dict[SpanKey, "Verdict | None"])
+    """Stored spans to change: their new verdict, or None where only their content is new."""
+    starts: dict[SpanKey, int] = field(default_factory=dict[SpanKey, int])
 
 
 class Settler:
@@ -51,24 +77,46 @@ class Settler:
         self._is_shared = is_shared
         self._memory = TraceMemory(0 if is_shared else MAX_SPANS)
         self._seen: SeenTraces | None = None
+        self._with_logs: set[str] = set()
         self._again: deque[tuple[int, TraceKey]] = deque()
 
-    def settle(self, rows: list[Row], price_of: Callable[[str], Price]) -> Settled:
-        """Decide on every trace in `rows`; `price_of` gives a project's pricing. `Unavailable` where the store is."""
-        touched: dict[TraceKey, list[Row]] = defaultdict(list)
-        for row in rows:
-            touched[row["project_id"], row["trace_id"]].append(row)
-        return self._settle(touched, price_of)
+    def settle(self, rows: list[Row], logs: list[Row], price_of: Callable[[str], Price]) -> Settled:
+        """Decide on every trace in `rows` and `logs`; `price_of` gives a project's pricing.
 
-    def _settle(self, touched: dict[TraceKey, list[Row]], price_of: Callable[[str], Price]) -> Settled:
-        found = Settled(known=self._recall(touched))
-        changes: dict[str, dict[tuple[bytes, bytes], tuple[int, Verdict]]] = defaultdict(dict)
-        for key, own_rows in touched.items():
-            known = found.known.setdefault(key, Known())
-            for span_id, verdict in _decide(known, own_rows, price_of(key[0])):
-                changes[key[0]][key[1], span_id] = known.facts[span_id].start_ns, verdict
-        for project_id, wanted in changes.items():
-            found.amended += self._amend(project_id, wanted, price_of(project_id))
+        `Unavailable` where the store is.
+        """
+        projects: dict[str, _Project] = {}
+        for log_row in logs:
+            project_id = log_row["project_id"]
+            if project_id not in projects:
+                own = content_records(row for row in logs if row["project_id"] == project_id)
+                projects[project_id] = _Project(project_id, price_of(project_id), own)
+        for row in rows:
+            project_id = row["project_id"]
+            project = projects.get(project_id)
+            if project is None:
+                project = projects[project_id] = _Project(project_id, price_of(project_id), {})
+            project.traces[row["trace_id"]].append(row)
+        return self._settle(projects.values())
+
+    def _settle(self, projects: Iterable[_Project]) -> Settled:
+        found = Settled()
+        for project in projects:
+            for trace_id, _ in project.records:
+                project.traces.setdefault(trace_id, [])
+            known = self._recall(project)
+            for trace_id, rows in project.traces.items():
+                self._decide(project, trace_id, rows, known.setdefault(trace_id, Known()))
+            records = self._content(project)
+            _note_records(project, known)
+            for rows in project.traces.values():
+                for row in rows:
+                    own = records.get((row["trace_id"], row["span_id"]))
+                    if own and lacks_content(row):
+                        join(row, own)
+                        found.flags += detect(row)
+            self._amend(project, records, found)
+            found.known |= {(project.project_id, trace_id): trace for trace_id, trace in known.items()}
         return found
 
     def stored(self, settled: Settled, now_ns: int) -> None:
@@ -85,7 +133,12 @@ class Settler:
         due: list[TraceKey] = []
         while self._again and self._again[0][0] <= now_ns and len(due) < _MOST_REVISITED:
             due.append(self._again.popleft()[1])
-        return self._settle({key: [] for key in due}, price_of)
+        projects: dict[str, _Project] = {}
+        for project_id, trace_id in due:
+            if project_id not in projects:
+                projects[project_id] = _Project(project_id, price_of(project_id), {})
+            projects[project_id].traces[trace_id] = []
+        return self._settle(projects.values())
 
     def failed(self, settled: Settled) -> None:
         """Part of it may be stored and part not: the store is asked about these traces the next time."""
@@ -94,86 +147,115 @@ class Settler:
             self._seen_traces().add(trace_id)
 
     # -- what was known ------------------------------------------------------------------------------------------------
-    def _recall(self, touched: Iterable[TraceKey]) -> dict[TraceKey, Known]:
-        """What is known of these traces from before; a copy, since this batch may fail."""
-        found: dict[TraceKey, Known] = {}
-        asked: dict[str, list[bytes]] = defaultdict(list)
+    def _recall(self, project: _Project) -> dict[bytes, Known]:
+        """What is known of the project's traces from before; a copy, since this batch may fail."""
+        found: dict[bytes, Known] = {}
+        asked: list[bytes] = []
         seen = self._seen_traces()
-        for key in touched:
-            known = None if self._is_shared else self._memory.get(key)
+        for trace_id in project.traces:
+            known = None if self._is_shared else self._memory.get((project.project_id, trace_id))
             if known is not None:
-                found[key] = Known(dict(known.facts), dict(known.verdicts))
-            elif self._is_shared or key[1] in seen:
-                asked[key[0]].append(key[1])
-        for project_id, trace_ids in asked.items():
-            for row in self._facts(project_id, trace_ids):
-                known = found.setdefault((project_id, row["trace_id"]), Known())
-                _learn(known, row)
+                found[trace_id] = Known(dict(known.facts), dict(known.verdicts))
+            elif self._is_shared or trace_id in seen:
+                asked.append(trace_id)
+        for row in self._asked(project.project_id, asked, lambda: facts_of(self._store, project.project_id, asked)):
+            known = found.setdefault(row["trace_id"], Known())
+            known.facts[row["span_id"]] = fact_of(row)
+            if row["observation_type"] in _DECIDED:
+                known.verdicts[row["span_id"]] = _told(row)
         return found
 
-    def _facts(self, project_id: str, trace_ids: list[bytes]) -> list[Row]:
+    def _asked(self, project_id: str, trace_ids: Collection[Any], question: Callable[[], list[Row]]) -> list[Row]:
+        """The answer to a question about traces; none, and a metric, where it is too big: ingest must go on."""
+        if not trace_ids:
+            return []
         try:
-            return facts_of(self._store, project_id, trace_ids, limit=MAX_TRACE_SPANS)
-        except QueryLimit as error:  # never the end of ingest
+            return question()
+        except QueryLimit as error:
             metrics.UNSETTLED_TRACES.inc(len(trace_ids))
-            log.warning("earlier spans not read", extra={"fields": {"traces": len(trace_ids), "error": error.message}})
+            fields = {"project": project_id, "traces": len(trace_ids), "error": error.message}
+            log.warning("earlier spans not read", extra={"fields": fields})
             return []
 
     def _seen_traces(self) -> SeenTraces:
+        """Filled from the store at the first call: it outlives this process."""
         if self._seen is None:
             seen = SeenTraces()
             if not self._is_shared:
                 for trace_id in seen_trace_ids(self._store):
                     seen.add(trace_id)
+            self._with_logs = projects_with_content_logs(self._store)
             self._seen = seen
         return self._seen
 
-    def _amend(
-        self, project_id: str, wanted: dict[tuple[bytes, bytes], tuple[int, Verdict]], price: Price
-    ) -> list[Row]:
-        """The stored rows of these spans under their new verdicts, each one version newer."""
-        amended: list[Row] = []
-        try:
-            rows = rows_of(self._store, project_id, {key: start_ns for key, (start_ns, _) in wanted.items()})
-        except QueryLimit as error:
-            metrics.UNSETTLED_TRACES.inc(len(wanted))
-            log.warning("spans not amended", extra={"fields": {"spans": len(wanted), "error": error.message}})
-            return []
+    # -- decisions -----------------------------------------------------------------------------------------------------
+    def _decide(self, project: _Project, trace_id: bytes, rows: list[Row], known: Known) -> None:
+        """Decide on one trace: changes `rows` and `known`, notes stored spans whose verdict is another than before."""
+        earlier = dict(known.verdicts)
+        fresh: set[bytes] = set()
         for row in rows:
-            _apply(row, wanted[row["trace_id"], row["span_id"]][1], price)
+            span_id = row["span_id"]
+            fresh.add(span_id)
+            if len(known.facts) < MAX_TRACE_SPANS or span_id in known.facts:
+                known.facts[span_id] = fact_of(row)
+                if row["observation_type"] in _DECIDED:
+                    known.verdicts[span_id] = _told(row)
+        if len(known.verdicts) < 2 and not earlier:
+            return  # one call, or none: what the span says of itself holds
+        verdicts = decide(known.facts)
+        for row in rows:
+            verdict = verdicts.get(row["span_id"])
+            if verdict is not None and verdict != _told(row):
+                _apply(row, verdict, project.price)
+        for span_id, verdict in verdicts.items():
+            if span_id not in fresh and earlier.get(span_id) != verdict:
+                project.changes[trace_id, span_id] = verdict
+                project.starts[trace_id, span_id] = known.facts[span_id].start_ns
+        known.verdicts = verdicts
+
+    def _content(self, project: _Project) -> Records:
+        """Content records of the project's spans that need some: those of the batch and those stored before."""
+        if project.records:
+            self._with_logs.add(project.project_id)
+        if not self._is_shared and project.project_id not in self._with_logs:
+            return {}
+        wanted = {trace_id for trace_id, rows in project.traces.items() if any(map(lacks_content, rows))}
+        wanted |= {trace_id for trace_id, _ in project.records}
+        asked = sorted(wanted)
+        stored = self._asked(project.project_id, asked, lambda: content_logs(self._store, project.project_id, asked))
+        found = content_records(stored)
+        for key, records in project.records.items():
+            found[key] = found.get(key, {}) | records
+        return found
+
+    def _amend(self, project: _Project, records: Records, settled: Settled) -> None:
+        """The stored rows to change, each one version newer."""
+        rows = self._asked(
+            project.project_id, project.changes, lambda: rows_of(self._store, project.project_id, project.starts)
+        )
+        for row in rows:
+            key = row["trace_id"], row["span_id"]
+            verdict = project.changes[key]
+            own = records.get(key)
+            if verdict is not None:
+                _apply(row, verdict, project.price)
+            if own and lacks_content(row):
+                join(row, own)
+                settled.flags += detect(row)
+            elif verdict is None:
+                continue
             row["received_ns"] += 1
-            amended.append(row)
-        metrics.AMENDED_SPANS.inc(len(amended))
-        return amended
+            settled.amended.append(row)
+            metrics.AMENDED_SPANS.inc()
 
 
-def _decide(known: Known, rows: list[Row], price: Price) -> Iterator[tuple[bytes, Verdict]]:
-    """Decide on one trace: changes `rows` and `known`, yields stored spans whose verdict is another than before."""
-    stored = dict(known.verdicts)
-    for row in rows:
-        if len(known.facts) < MAX_TRACE_SPANS or row["span_id"] in known.facts:
-            known.facts[row["span_id"]] = fact_of(row)
-            if row["observation_type"] in _DECIDED:
-                known.verdicts[row["span_id"]] = _told(row)
-    if len(known.verdicts) < 2 and not stored:
-        return  # one call, or none: what the span says of itself holds
-    verdicts = decide(known.facts)
-    fresh: set[bytes] = set()
-    for row in rows:
-        fresh.add(row["span_id"])
-        verdict = verdicts.get(row["span_id"])
-        if verdict is not None and verdict != _told(row):
-            _apply(row, verdict, price)
-    for span_id, verdict in verdicts.items():
-        if span_id not in fresh and stored.get(span_id) != verdict:
-            yield span_id, verdict
-    known.verdicts = verdicts
-
-
-def _learn(known: Known, row: Row) -> None:
-    known.facts[row["span_id"]] = fact_of(row)
-    if row["observation_type"] in _DECIDED:
-        known.verdicts[row["span_id"]] = _told(row)
+def _note_records(project: _Project, known: dict[bytes, Known]) -> None:
+    """Note the stored spans that the batch's records belong to."""
+    for trace_id, span_id in project.records:
+        fact = known[trace_id].facts.get(span_id)
+        if fact is not None and all(row["span_id"] != span_id for row in project.traces[trace_id]):
+            project.changes.setdefault((trace_id, span_id), None)
+            project.starts[trace_id, span_id] = fact.start_ns
 
 
 def _told(row: Row) -> Verdict:

@@ -27,8 +27,6 @@ class Known:
 
     facts: dict[bytes, Fact] = field(default_factory=dict[bytes, Fact])
     verdicts: dict[bytes, Verdict] = field(default_factory=dict[bytes, Verdict])
-    lacking: set[bytes] = field(default_factory=set[bytes])
-    """Model spans without content."""
 
 
 class TraceMemory:

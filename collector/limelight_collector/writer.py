@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from limelight_collector import metrics, pipeline
 from limelight_collector.batch import Batch
 from limelight_collector.errors import Rejected, Unavailable
-from limelight_collector.settle import Price, Row, Settled, Settler
+from limelight_collector.settle import Price, Settled, Settler
 
 if TYPE_CHECKING:
     from limelight_collector.enrich.cost import Prices
@@ -78,7 +78,7 @@ class Writer:
             return 0
         price_of = cache(self._prices.for_project)
         ready = self._prepare(records, price_of)
-        settled = self._settle([row for _, found in ready for row in found.spans], price_of)
+        settled = self._settle(ready, price_of)
         try:
             is_whole = self._insert(ready)
             self._amend(settled)
@@ -92,9 +92,11 @@ class Writer:
         self._spool.delete(records[-1].seq)
         return len(records)
 
-    def _settle(self, rows: list[Row], price_of: Callable[[str], Price]) -> Settled:
+    def _settle(self, ready: list[Ready], price_of: Callable[[str], Price]) -> Settled:
+        rows = [row for _, found in ready for row in found.spans]
+        logs = [row for _, found in ready for row in found.logs]
         try:
-            return self._settler.settle(rows, price_of)
+            return self._settler.settle(rows, logs, price_of)
         except Unavailable:
             metrics.STORAGE_INSERT_FAILURES.labels("unavailable").inc()
             self.storage_failing = True
@@ -107,10 +109,10 @@ class Writer:
 
     def _amend(self, settled: Settled) -> None:
         """Store the rows of earlier batches that this one changed; they came from the store, so it can hold them."""
-        if not settled.amended:
+        if not settled.amended and not settled.flags:
             return
         try:
-            self._store.insert(Batch(settled.amended))
+            self._store.insert(Batch(settled.amended, settled.flags))
         except Rejected as error:
             metrics.STORAGE_INSERT_FAILURES.labels("rejected").inc()
             log.error("amended spans not stored", extra={"fields": {"error": error.message}})

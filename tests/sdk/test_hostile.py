@@ -128,7 +128,7 @@ def _sizes() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("turn", "size"), enumerate(("a wide text", "many messages", "a large dict")))
+@pytest.mark.parametrize(("turn", "size"), list(enumerate(("a wide text", "many messages", "a large dict"))))
 def test_large_arguments(turn: int, size: str, desks: Desks) -> None:
     """Some sizes with one request each; all with all: the soak test below."""
     if not CASES:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from limelight import semconv as s
+from limelight_collector.content_events import NAMES as CONTENT_EVENTS
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
 from limelight_collector.query.trace import trace_window
 from limelight_collector.query.window import BOUND, Window
 from limelight_collector.store import Store
 from limelight_collector.store.columns import COLUMNS
+from limelight_collector.trace_memory import MAX_TRACE_SPANS
 
 Key = tuple[bytes, bytes]
 """(trace id, span id)."""
@@ -20,21 +22,20 @@ _FACTS = (
     "response_model, response_id, input_tokens, output_tokens, aggregate_input_tokens, aggregate_output_tokens, "
     "cache_read_tokens, cache_write_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, "
     "service_tier, reported_cost_usd, usage_role, duplicate_of, "
-    "input_messages = '' AND input_text = '' AND output_messages = '' AND output_text = '' AS lacks_content, "
     f"trimBoth(attributes['{s.LIMELIGHT_NESTED_IN}'], '\"') AS nested_in"
 )
 _ALL = ", ".join(column.name for column in COLUMNS)
 _MOST_REMEMBERED = 3_000_000
 
 
-def facts_of(store: Store, project_id: str, trace_ids: list[bytes], *, limit: int) -> list[dict[str, Any]]:
-    """What `traces.fact_of` and the verdict of each stored span are made of; at most `limit` spans a trace."""
+def facts_of(store: Store, project_id: str, trace_ids: list[bytes]) -> list[dict[str, Any]]:
+    """What `traces.fact_of` and the verdict of each stored span need; at most `MAX_TRACE_SPANS` spans a trace."""
     window = trace_window(store, project_id, trace_ids)
     if window is None:
         return []
     rows = store.query(
         f"SELECT {_FACTS} FROM spans FINAL PREWHERE {BOUND} AND {IN_TRACES} "
-        f"ORDER BY trace_id, start_time, span_id LIMIT {limit:d} BY trace_id",
+        f"ORDER BY trace_id, start_time, span_id LIMIT {MAX_TRACE_SPANS:d} BY trace_id",
         window.parameters | {"traces": hexes(trace_ids)},
     )
     return rows.dicts()
@@ -48,6 +49,34 @@ def rows_of(store: Store, project_id: str, wanted: Mapping[Key, int]) -> list[di
         window.parameters | {"traces": hexes(key[0] for key in wanted), "spans": hexes(key[1] for key in wanted)},
     )
     return [row for row in rows.dicts() if (row["trace_id"], row["span_id"]) in wanted]
+
+
+def content_logs(store: Store, project_id: str, trace_ids: list[bytes]) -> list[dict[str, Any]]:
+    """The stored log records of these traces that carry content of a span, as rows of the table."""
+    parameters = {"project_id": project_id, "traces": hexes(trace_ids), "names": sorted(CONTENT_EVENTS)}
+    count, first_ns, last_ns = store.query(
+        "SELECT count(), min(min_time), max(max_time) FROM log_times WHERE project_id = {project_id:String} "
+        f"AND {IN_TRACES}",
+        parameters,
+    ).rows[0]
+    if not count:
+        return []
+    return store.query(
+        "SELECT log_id, trace_id, span_id, time, original_ns, event_name, body, attributes FROM logs FINAL "
+        "PREWHERE project_id = {project_id:String} AND time >= fromUnixTimestamp64Nano({first_ns:Int64}) "
+        f"AND time <= fromUnixTimestamp64Nano({{last_ns:Int64}}) AND {IN_TRACES} "
+        "WHERE event_name IN {names:Array(String)}",
+        parameters | {"first_ns": first_ns, "last_ns": last_ns},
+    ).dicts()
+
+
+def projects_with_content_logs(store: Store) -> set[str]:
+    """Projects whose spans may find their content in stored log records."""
+    rows = store.query(
+        "SELECT DISTINCT project_id FROM logs WHERE event_name IN {names:Array(String)}",
+        {"names": sorted(CONTENT_EVENTS)},
+    )
+    return {project_id for (project_id,) in rows.rows}
 
 
 def seen_trace_ids(store: Store) -> Iterator[bytes]:

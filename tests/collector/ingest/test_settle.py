@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from collector.ingest.otlp import PRICES
-from collector.store.rows import T0, llm, span
+from collector.store.rows import T0, llm, log, span
 from limelight_collector import settle
 from limelight_collector.batch import Batch
 from limelight_collector.errors import QueryLimit
@@ -36,14 +37,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     opened.close()
 
 
-def write(settler: Settler, store: Store, *rows: dict[str, Any]) -> int:
+def write(settler: Settler, store: Store, *rows: dict[str, Any], logs: list[dict[str, Any]] | None = None) -> int:
     """What the writer does with a batch; how many earlier rows it stored again."""
-    copies = [dict(row, attributes={}, scope_name=row.get("scope_name", f"scope-{row['name']}")) for row in rows]
+    copies = [{"attributes": {}} | dict(row, scope_name=row.get("scope_name", f"scope-{row['name']}")) for row in rows]
     for row in copies:
         PRICES.for_project("p")(row)
-    settled = settler.settle(copies, PRICES.for_project)
-    store.insert(Batch(copies))
-    store.insert(Batch(settled.amended))
+    settled = settler.settle(copies, logs or [], PRICES.for_project)
+    store.insert(Batch(copies, logs=logs or []))
+    store.insert(Batch(settled.amended, settled.flags))
     settler.stored(settled, 0)
     return len(settled.amended)
 
@@ -52,6 +53,17 @@ def stored(store: Store, project: str) -> dict[int, dict[str, Any]]:
     """Span number -> what a reader sees of it."""
     rows = store.query(f"SELECT {SHOWN} FROM spans FINAL WHERE project_id = {{p:String}}", {"p": project}).dicts()
     return {int(row.pop("id"), 16) % 1000: row for row in rows}
+
+
+def log_row(project: str, number: int, event: str, body: str, at: int = 0, **given: Any) -> dict[str, Any]:
+    return log(trace=7, project_id=project, log_id=bytes([number, at]) * 8, **given) | {
+        "span_id": (7000 + number).to_bytes(8, "big"),
+        "event_name": event,
+        "body": body,
+        "attributes": {},
+        "original_ns": 0,
+        "time": T0 + at,
+    }
 
 
 def call(project: str, number: int, **given: Any) -> dict[str, Any]:
@@ -144,7 +156,9 @@ def test_two_collectors_agree_in_the_end(store: Store) -> None:
         dict(call("shared", 1), attributes={}, scope_name="a"),
         dict(call("shared", 2, parent=1), attributes={}, scope_name="b"),
     ]
-    settled = [settler.settle([row], PRICES.for_project) for settler, row in zip((first, second), rows, strict=True)]
+    settled = [
+        settler.settle([row], [], PRICES.for_project) for settler, row in zip((first, second), rows, strict=True)
+    ]
     for settler, row, found in zip((first, second), rows, settled, strict=True):
         store.insert(Batch([row]))
         settler.stored(found, 0)
@@ -190,3 +204,89 @@ def test_the_store_of_an_earlier_run_is_remembered(store: Store, tmp_path: Path)
     later = Settler(store, is_shared=False)
     assert write(later, store, call("earlier", 1)) == 1
     assert stored(store, "earlier")[2]["usage_role"] == "duplicate"
+
+
+# -- content in log records --------------------------------------------------------------------------------------------
+SAID = [
+    ("gen_ai.system.message", {"content": "Be brief."}),
+    ("gen_ai.user.message", {"content": "Where is my order?"}),
+    ("gen_ai.choice", {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Here."}}),
+]
+
+
+def content(store: Store, project: str, number: int = 1) -> tuple[Any, Any, str]:
+    """Input and output messages and instructions of a span, as stored."""
+    rows = store.query(
+        "SELECT input_messages, output_messages, system_instructions FROM spans FINAL "
+        "WHERE project_id = {p:String} AND span_id = toFixedString(unhex({s:String}), 8)",
+        {"p": project, "s": (7000 + number).to_bytes(8, "big").hex()},
+    ).rows
+    given, answered, instructions = rows[0]
+    return json.loads(given or "null"), json.loads(answered or "null"), instructions
+
+
+WHOLE = (
+    [
+        {"role": "system", "parts": [{"type": "text", "content": "Be brief."}]},
+        {"role": "user", "parts": [{"type": "text", "content": "Where is my order?"}]},
+    ],
+    [{"role": "assistant", "parts": [{"type": "text", "content": "Here."}], "finish_reason": "stop"}],
+    "Be brief.",
+)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::3])
+def test_log_records_join_their_span_in_any_order(store: Store, order: tuple[int, ...], restarts: bool) -> None:
+    project = f"logs-{order}-{restarts}"
+    settler = Settler(store, is_shared=False)
+    for turn, index in enumerate(order):
+        if restarts:
+            settler = Settler(store, is_shared=False)
+        if index == 3:
+            write(settler, store, call(project, 1, received_ns=T0 + turn))
+        else:
+            event, body = SAID[index]
+            write(settler, store, logs=[log_row(project, 1, event, json.dumps(body), at=index)])
+    assert content(store, project) == WHOLE
+
+
+def test_a_record_in_the_same_batch_and_one_that_comes_again(store: Store) -> None:
+    settler = Settler(store, is_shared=False)
+    records = [log_row("same", 1, event, json.dumps(body), at=n) for n, (event, body) in enumerate(SAID)]
+    assert write(settler, store, call("same", 1), logs=records) == 0
+    assert content(store, "same") == WHOLE
+    write(settler, store, logs=records)
+    write(settler, store, call("same", 1, received_ns=T0 + 7200 * 10**9))
+    assert content(store, "same") == WHOLE
+
+
+def test_a_span_with_content_of_its_own_keeps_it(store: Store) -> None:
+    settler = Settler(store, is_shared=False)
+    own_content = '[{"role":"user","parts":[{"type":"text","content":"mine"}]}]'
+    given = {"attributes": {"gen_ai.input.messages": json.dumps(own_content)}, "input_messages": own_content}
+    write(settler, store, call("kept", 1, **given))
+    write(settler, store, logs=[log_row("kept", 1, *_event(1))])
+    assert content(store, "kept")[0][0]["parts"][0]["content"] == "mine"
+
+
+def test_the_newest_event_carries_whole_messages(store: Store) -> None:
+    settler = Settler(store, is_shared=False)
+    messages = {"gen_ai.input.messages": json.dumps(WHOLE[0]), "gen_ai.output.messages": json.dumps(WHOLE[1])}
+    record = log_row("newest", 1, "gen_ai.client.inference.operation.details", "")
+    write(settler, store, logs=[record | {"attributes": messages}])
+    write(settler, store, call("newest", 1))
+    assert content(store, "newest") == WHOLE
+
+
+def test_content_that_comes_later_is_looked_at_by_the_detectors(store: Store) -> None:
+    settler = Settler(store, is_shared=False)
+    write(settler, store, call("flags", 1))
+    refusal = {"index": 0, "finish_reason": "content_filter", "message": {"content": "I cannot help with that."}}
+    write(settler, store, logs=[log_row("flags", 1, "gen_ai.choice", json.dumps(refusal))])
+    found = store.query("SELECT code FROM flags FINAL WHERE project_id = 'flags'").rows
+    assert found == [("refusal",)]
+
+
+def _event(index: int) -> tuple[str, str]:
+    return SAID[index][0], json.dumps(SAID[index][1])
