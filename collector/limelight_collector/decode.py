@@ -20,6 +20,7 @@ from limelight.semconv import EVALUATION_NAME, EVENT_EVALUATION_RESULT
 from limelight_collector.errors import Rejected
 from limelight_collector.json_otlp import parse_json
 from limelight_collector.nesting import check_depth, check_value_depth
+from limelight_collector.shallow import is_shallow
 from limelight_collector.valid_points import drop_bad_points
 
 Encoding = Literal["protobuf", "json"]
@@ -52,6 +53,8 @@ def validate(payload: bytes, encoding: Encoding, signal: Signal) -> Validated:
     request = parse(payload, signal) if encoding == "protobuf" else parse_json(payload, _REQUESTS[signal])
     if isinstance(request, ExportTraceServiceRequest):
         spans, rejected = _drop_bad_spans(request)
+        if encoding == "json" or not is_shallow(payload):
+            _check_depths(request)
         message = f"{rejected} spans have a trace, span or parent id of wrong length or all zeros" if rejected else ""
     elif isinstance(request, ExportLogsServiceRequest):
         spans, rejected = _drop_bad_records(request)
@@ -83,19 +86,25 @@ def _drop_bad_spans(request: ExportTraceServiceRequest) -> tuple[int, int]:
     """Remove spans without valid ids; how many stay and how many went."""
     kept = rejected = 0
     for resource_spans in request.resource_spans:
-        check_depth(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
-            check_depth(scope_spans.scope.attributes)
             bad = [index for index, span in enumerate(scope_spans.spans) if not _has_ids(span)]
             for index in reversed(bad):
                 del scope_spans.spans[index]
+            kept += len(scope_spans.spans)
+            rejected += len(bad)
+    return kept, rejected
+
+
+def _check_depths(request: ExportTraceServiceRequest) -> None:
+    """`Rejected` where an attribute of what is kept nests too deep."""
+    for resource_spans in request.resource_spans:
+        check_depth(resource_spans.resource.attributes)
+        for scope_spans in resource_spans.scope_spans:
+            check_depth(scope_spans.scope.attributes)
             for span in scope_spans.spans:
                 check_depth(span.attributes)
                 for part in (*span.events, *span.links):
                     check_depth(part.attributes)
-            kept += len(scope_spans.spans)
-            rejected += len(bad)
-    return kept, rejected
 
 
 def _has_ids(span: Span) -> bool:
