@@ -59,6 +59,7 @@ DEADLETTER_RECORDS = _gauge("deadletter_records", "Requests that cannot be store
 DEDUP_SPANS = _counter("dedup_spans", "Spans of requests that had been taken before.")
 CLAMPED_TIMESTAMPS = _counter("clamped_timestamps", "Spans whose start time was moved into the kept range.")
 TRUNCATED_ATTRIBUTES = _counter("truncated_attributes", "Attributes cut or dropped over the per-span caps.")
+PENDING_SPANS = _counter("pending_spans", "Early copies of spans (Logfire) that are not kept: the span comes whole.")
 AMENDED_SPANS = _counter("amended_spans", "Stored spans stored again, because later spans of their trace changed them.")
 UNSETTLED_TRACES = _counter("unsettled_traces", "Traces decided on without their earlier spans: too much to read.")
 STORAGE_INSERT_SECONDS = _histogram("storage_insert_duration_seconds", "One insert into the store.")

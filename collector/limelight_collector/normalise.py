@@ -87,9 +87,11 @@ def span_row(
     return row
 
 
-def is_pending(span: Span) -> bool:
+def is_pending(scope: InstrumentationScope, span: Span) -> bool:
     """Whether this is an early copy of a span that arrives whole later (Logfire's pending spans)."""
-    return any(pair.key == "logfire.span_type" and pair.value.string_value == _PENDING for pair in span.attributes)
+    return scope.name.startswith("logfire") and any(
+        pair.key == "logfire.span_type" and pair.value.string_value == _PENDING for pair in span.attributes
+    )
 
 
 # -- identity and time -------------------------------------------------------------------------------------------------

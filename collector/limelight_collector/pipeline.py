@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from limelight_collector import decode, normalise
+from limelight_collector import decode, metrics, normalise
 from limelight_collector.batch import Flag, Score
 from limelight_collector.enrich import flags
 from limelight_collector.log_records import evaluations, log_rows
@@ -78,6 +78,9 @@ def rows(record: Record, retention_ns: int, price: Callable[[dict[str, Any]], No
         source = normalise.read_resource(resource_spans.resource)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
+                if normalise.is_pending(scope_spans.scope, span):
+                    metrics.PENDING_SPANS.inc()
+                    continue
                 row = normalise.span_row(
                     source, scope_spans.scope, span, record.project_id, record.received_ns, retention_ns
                 )

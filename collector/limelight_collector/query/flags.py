@@ -17,12 +17,18 @@ _CURSOR = re.compile(r"(\d{1,19})\.([0-9a-f]{32}\.[0-9a-f]{16}\.[^.]+\..*)", re.
 _ID = "concat(lower(hex(trace_id)), '.', lower(hex(span_id)), '.', code, '.', detector)"
 
 
+_COUNTED = (
+    f"(trace_id, span_id) NOT IN (SELECT trace_id, span_id FROM spans WHERE {BOUND} AND usage_role = 'duplicate')"
+)
+"""One answer is flagged once, not on every span that repeats its call."""
+
+
 def find_flags(
     store: Store, window: Window, *, code: str, filter_text: str, limit: int, cursor: str
 ) -> tuple[list[dict[str, Any]], str | None]:
     """A page of flags and the cursor of the next; the filter is about the flagged spans. `FilterError`, `Rejected`."""
     sql = Sql(BOUND)
-    wanted = ["1"]
+    wanted = [_COUNTED]
     if code:
         wanted.append(f"code = {sql.bind('String', code)}")
     if filter_text.strip():

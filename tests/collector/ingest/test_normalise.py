@@ -442,3 +442,10 @@ def test_scores_from_span_and_log_events_have_stable_ids() -> None:
         bytes(7) + b"\x01",
     )
     assert any_value(None).WhichOneof("value") is None
+
+
+def test_an_early_copy_of_a_span_is_not_kept() -> None:
+    early = request(
+        span(1, {"logfire.span_type": "pending_span"}), span(2, {"logfire.span_type": "span"}), scope="logfire.openai"
+    )
+    assert [row["span_id"] for row in rows_of(early.SerializeToString()).spans] == [span(2).span_id]
