@@ -232,4 +232,6 @@ def _batch(group: list[Ready]) -> Batch:
             batch.append(row)
         batch.flags.extend(found.flags)
         batch.scores.extend(found.scores)
+        batch.points.extend(found.points)
+        batch.logs.extend(found.logs)
     return batch
