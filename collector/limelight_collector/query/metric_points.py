@@ -2,7 +2,7 @@
 
 Four families are asked differently. Levels (gauges, and sums that may fall) have values, counters and histograms have
 increases (metric_sql.py), summaries have quantiles of their own, which cannot be merged. Why the points are stored as
-they are: docs/adr/0005-metric-points.md.
+they are: docs/adr/0008-metric-points.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
--- Metric points: one row a point of one series. The newest copy of a key wins (docs/adr/0005-metric-points.md).
+-- Metric points: one row a point of one series. The newest copy of a key wins (docs/adr/0008-metric-points.md).
 -- What each column means: collector/limelight_collector/store/signal_columns.py.
 CREATE TABLE IF NOT EXISTS metric_points$on_cluster (
     project_id LowCardinality(String) CODEC(ZSTD(1)),
