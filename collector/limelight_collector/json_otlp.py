@@ -10,24 +10,17 @@ import base64
 import binascii
 import json
 import math
-import re
 from collections.abc import Callable
 from functools import cache
-from itertools import accumulate
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from limelight_collector.errors import Rejected
-
-MAX_JSON_DEPTH = 128
-"""Brackets that may be open at one time in a request."""
+from limelight_collector.shape import check_json
 
 _HEX_FIELDS = frozenset({"trace_id", "span_id", "parent_span_id"})
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # the closing quote is optional: no backtracking
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 _M = TypeVar("_M", bound=Message)
 _Field = tuple[str, bool, Callable[[Any], Any] | None, Descriptor | None]
@@ -36,7 +29,7 @@ _Field = tuple[str, bool, Callable[[Any], Any] | None, Descriptor | None]
 
 def parse_json(payload: bytes, kind: type[_M]) -> _M:
     """The request in `payload` as a message of `kind`; `Rejected` (bad_request) says what is wrong with it."""
-    _check_nesting(payload)
+    check_json(payload)
     try:
         document = json.loads(payload.decode("utf-8"), parse_constant=_refuse_constant)
         message = kind()
@@ -73,15 +66,6 @@ def _plain_value(field: FieldDescriptor, value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def _check_nesting(payload: bytes) -> None:
-    """`Rejected` over `MAX_JSON_DEPTH`, before the parser recurses into it."""
-    if payload.count(b"[") + payload.count(b"{") <= MAX_JSON_DEPTH:
-        return
-    brackets = _STRING.sub(b"", payload).translate(None, _NO_BRACKETS)
-    if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_JSON_DEPTH:
-        raise Rejected("bad_request", f"the JSON body is nested deeper than {MAX_JSON_DEPTH} levels")
 
 
 def _refuse_constant(name: str) -> None:

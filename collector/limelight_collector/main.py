@@ -111,20 +111,24 @@ class Collector:
 
     def _serve(self, services: Services, http_socket: socket.socket) -> None:
         from limelight_collector.api.app import create_app
+        from limelight_collector.receive.connection import IDLE_TIMEOUT_S, GuardedProtocol
         from limelight_collector.receive.grpc import serve_grpc
         from limelight_collector.receive.http import OtlpApp
+        from limelight_collector.receive.small_bodies import SmallBodies
 
         settings = self.settings
         grpc_server = serve_grpc(services, settings.host, settings.grpc_port)
         app = create_app(services)
         app.router.lifespan_context = self._lifespan
         config = uvicorn.Config(
-            OtlpApp(app, services),
+            OtlpApp(SmallBodies(app), services),
+            http=GuardedProtocol,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=IDLE_TIMEOUT_S,
             timeout_graceful_shutdown=GRACE_S,
-            h11_max_incomplete_event_size=64 * 1024,
         )
         _Server(config, self._close).run(sockets=[http_socket])
         grpc_server.stop(GRACE_S).wait()

@@ -5,8 +5,11 @@ The handlers are declared stream-unary, which is the same on the wire: so the ke
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, NoReturn
@@ -19,6 +22,7 @@ from limelight_collector.errors import Rejected, StartupRefused, Unavailable
 from limelight_collector.pipeline import accept
 from limelight_collector.receive import answers
 from limelight_collector.receive.limits import ByteBudget, Lease
+from limelight_collector.shape import check_protobuf
 
 if TYPE_CHECKING:
     from limelight_collector.services import Services
@@ -27,6 +31,10 @@ log = logging.getLogger("limelight.receive")
 
 ANSWER_TIMEOUT_S = 5.0
 """Longest wait for the spool."""
+READ_TIMEOUT_S = 20.0
+"""Longest time a client may take to send its message: it holds a thread meanwhile."""
+LARGE_BYTES = 2**20
+"""Size from which requests are decoded one at a time, so that small ones never wait for them."""
 
 _SERVICES: dict[str, Signal] = {
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
@@ -35,7 +43,7 @@ _SERVICES: dict[str, Signal] = {
 }
 
 
-def serve_grpc(services: Services, host: str, port: int, *, threads: int = 4) -> grpc.Server:
+def serve_grpc(services: Services, host: str, port: int, *, threads: int = 16) -> grpc.Server:
     """A started server on `host:port` (`server.stop(grace_s)` ends it); `StartupRefused` where the port is taken."""
     server = grpc.server(
         ThreadPoolExecutor(threads, thread_name_prefix="otlp-grpc"),
@@ -50,9 +58,9 @@ def serve_grpc(services: Services, host: str, port: int, *, threads: int = 4) ->
             ("grpc.max_connection_age_grace_ms", 30_000),
         ],
     )
-    budget = ByteBudget(services.settings.inflight_max_bytes)
+    receiver = _Receiver(services, threads)
     for name, signal in _SERVICES.items():
-        handler = grpc.stream_unary_rpc_method_handler(_export(services, signal, budget))
+        handler = grpc.stream_unary_rpc_method_handler(receiver.export(signal))
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": handler}),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -65,46 +73,113 @@ def serve_grpc(services: Services, host: str, port: int, *, threads: int = 4) ->
     return server
 
 
-def _export(
-    services: Services, signal: Signal, budget: ByteBudget
-) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
-    def export(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+class _Receiver:
+    """The handlers, with what they share: the byte budget, the lane of large requests, the watch over slow clients."""
+
+    def __init__(self, services: Services, threads: int) -> None:
+        self._services = services
+        self._budget = ByteBudget(services.settings.inflight_max_bytes)
+        self._large = threading.Lock()
+        self._large_waiting = threading.BoundedSemaphore(max(1, threads // 4))  # the other threads stay for small ones
+        self._slow = SlowCalls()
+
+    def export(self, signal: Signal) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
+        """The handler of one signal's Export."""
+
+        def export(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            try:
+                response = self._ingest(signal, messages, context)
+            except Exception as error:
+                if not context.is_active():  # the client left: grpcio's iterator says so with an exception of its own
+                    metrics.RECEIVER_REQUESTS.labels("grpc", signal, "disconnected").inc()
+                    raise
+                _abort(context, signal, error)
+            metrics.RECEIVER_REQUESTS.labels("grpc", signal, "ok").inc()
+            return response
+
+        return export
+
+    def _ingest(self, signal: Signal, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        principal = self._services.authenticate(metadata.get("authorization"))
+        principal.require("ingest")
+        with self._slow.watched(context):
+            payload = next(messages, None)
+        if payload is None:
+            raise Rejected("bad_request", "the call carries no message")
+        with Lease(self._budget, self._services.settings.body_max_bytes) as lease:
+            lease.grow(len(payload))
+            with self._lane(len(payload)):
+                check_protobuf(payload, signal)
+                found = accept(self._services, principal, signal, payload, "protobuf")
+        if found.durable is not None:
+            try:
+                found.durable.result(timeout=ANSWER_TIMEOUT_S)
+            except (FutureTimeout, Unavailable) as error:
+                metrics.RECEIVER_REFUSED_SPANS.labels("grpc").inc(found.spans)
+                if isinstance(error, Unavailable):
+                    raise
+                raise _too_busy() from None
+        metrics.RECEIVER_ACCEPTED_SPANS.labels("grpc").inc(found.spans)
+        metrics.RECEIVER_REJECTED_SPANS.labels("grpc").inc(found.rejected)
+        return answers.accepted(signal, found.rejected, found.message).SerializeToString()
+
+    @contextlib.contextmanager
+    def _lane(self, size: int) -> Generator[None]:
+        """Leave to decode `size` bytes; `Unavailable` where too many large requests are waiting for theirs."""
+        if size <= LARGE_BYTES:
+            yield
+            return
+        if not self._large_waiting.acquire(blocking=False):
+            raise _too_busy()
         try:
-            response = _ingest(services, signal, budget, messages, context)
-        except Exception as error:
-            if not context.is_active():  # the client left: grpcio's iterator says so with an exception of its own
-                metrics.RECEIVER_REQUESTS.labels("grpc", signal, "disconnected").inc()
-                raise
-            _abort(context, signal, error)
-        metrics.RECEIVER_REQUESTS.labels("grpc", signal, "ok").inc()
-        return response
-
-    return export
+            if not self._large.acquire(timeout=ANSWER_TIMEOUT_S):
+                raise _too_busy()
+            try:
+                yield
+            finally:
+                self._large.release()
+        finally:
+            self._large_waiting.release()
 
 
-def _ingest(
-    services: Services, signal: Signal, budget: ByteBudget, messages: Iterator[bytes], context: grpc.ServicerContext
-) -> bytes:
-    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    principal = services.authenticate(metadata.get("authorization"))
-    principal.require("ingest")
-    payload = next(messages, None)
-    if payload is None:
-        raise Rejected("bad_request", "the call carries no message")
-    with Lease(budget, services.settings.body_max_bytes) as lease:
-        lease.grow(len(payload))
-        found = accept(services, principal, signal, payload, "protobuf")
-    if found.durable is not None:
+class SlowCalls:
+    """Cancels calls whose message does not arrive in time. One thread, woken once a second while calls are watched."""
+
+    def __init__(self, timeout_s: float = READ_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._deadlines: dict[grpc.ServicerContext, float] = {}
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name="otlp-grpc-slow", daemon=True).start()
+
+    @contextlib.contextmanager
+    def watched(self, context: grpc.ServicerContext) -> Generator[None]:
+        """Within it, `context` is cancelled once the timeout has passed."""
+        with self._changed:
+            self._deadlines[context] = time.monotonic() + self._timeout_s
+            if len(self._deadlines) == 1:
+                self._changed.notify()
         try:
-            found.durable.result(timeout=ANSWER_TIMEOUT_S)
-        except (FutureTimeout, Unavailable) as error:
-            metrics.RECEIVER_REFUSED_SPANS.labels("grpc").inc(found.spans)
-            if isinstance(error, Unavailable):
-                raise
-            raise Unavailable("the collector is too busy to answer in time") from None
-    metrics.RECEIVER_ACCEPTED_SPANS.labels("grpc").inc(found.spans)
-    metrics.RECEIVER_REJECTED_SPANS.labels("grpc").inc(found.rejected)
-    return answers.accepted(signal, found.rejected, found.message).SerializeToString()
+            yield
+        finally:
+            with self._changed:
+                self._deadlines.pop(context, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._deadlines))
+                now = time.monotonic()
+                late = [context for context, deadline in self._deadlines.items() if deadline <= now]
+                for context in late:
+                    del self._deadlines[context]
+            for context in late:
+                context.cancel()
+            time.sleep(min(1.0, self._timeout_s))
+
+
+def _too_busy() -> Unavailable:
+    return Unavailable("the collector is too busy to answer in time")
 
 
 def _abort(context: grpc.ServicerContext, signal: Signal, error: Exception) -> NoReturn:

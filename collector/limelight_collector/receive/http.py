@@ -1,7 +1,8 @@
 """OTLP over HTTP: `/v1/traces`, `/v1/logs`, `/v1/metrics` answered here, every other path by the wrapped application.
 
 The order is the defence: path, method, key, media type, declared length, byte budget; only then is the body read, then
-inflated under a cap and decoded in threads of its own. Nothing redirects: exporters count a 302 as delivered.
+inflated under a cap and decoded in threads of its own. Large requests share one thread, so that small ones never wait
+for them. Nothing redirects: exporters count a 302 as delivered.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from limelight_collector.errors import Rejected, Unavailable
 from limelight_collector.pipeline import Accepted, accept
 from limelight_collector.receive import answers
 from limelight_collector.receive.answers import JSON, PROTOBUF, Answer
-from limelight_collector.receive.limits import ByteBudget, Lease, inflate, too_large
+from limelight_collector.receive.inflate import ENCODINGS, inflate, too_large
+from limelight_collector.receive.limits import ByteBudget, Lease
+from limelight_collector.shape import check_protobuf
 
 if TYPE_CHECKING:
     from limelight_collector.auth import Principal
@@ -33,8 +36,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-READ_TIMEOUT_S = 30.0
-"""Longest time a client may take to send its body."""
+READ_TIMEOUT_S = 10.0
+"""Time a client has for its body before `MIN_RATE_BYTES_S` applies."""
+MIN_RATE_BYTES_S = 128 * 1024
+"""Slowest average rate at which a body may arrive after that."""
+READ_MAX_S = 60.0
+"""Longest time a body may take at any rate."""
+LARGE_BYTES = 2**20
+"""Inflated size from which a request is decoded in the lane of large ones."""
 ANSWER_TIMEOUT_S = 5.0
 """Longest time from the whole body to an answer; stock exporters give up at 10 s and send again."""
 
@@ -50,9 +59,8 @@ class _Disconnected(Exception):
 class _Request:
     signal: Signal
     media_type: str
-    gzipped: bool
+    encoding: str
     principal: Principal
-    length: int
 
 
 class OtlpApp:
@@ -70,6 +78,7 @@ class OtlpApp:
         self._app = app
         self._services = services
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="otlp-decode")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="otlp-large")
         self._read_timeout_s = read_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self.budget = ByteBudget(services.settings.inflight_max_bytes)
@@ -103,15 +112,16 @@ class OtlpApp:
         request = await self._admit(scope, signal, media_type)
         lease = Lease(self.budget, self._services.settings.body_max_bytes)
         try:
-            body = await self._read(receive, request, lease)
+            body = await self._read(receive, lease)
         except BaseException:
             lease.close()
             raise
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._answer_timeout_s
         # The thread closes the lease: it may still hold the bytes after this coroutine gave up waiting.
-        work = asyncio.wrap_future(self._pool.submit(self._decode, request, body, lease))
-        found = await self._within(work, deadline)
+        found: Future[Any] | Accepted = self._submit(request, body, lease, large=len(body) > LARGE_BYTES)
+        while isinstance(found, Future):
+            found = await self._within(asyncio.wrap_future(found), deadline)
         if found.durable is not None:
             try:
                 await self._within(asyncio.wrap_future(found.durable), deadline)
@@ -134,41 +144,58 @@ class OtlpApp:
         if media_type not in _ENCODINGS:
             raise Rejected("media_type", f"Content-Type must be {PROTOBUF} or {JSON}")
         encoding = (_header(scope, b"content-encoding") or "identity").strip().lower()
-        if encoding not in ("identity", "gzip"):
-            raise Rejected("media_type", "Content-Encoding must be gzip or identity")
+        if encoding != "identity" and encoding not in ENCODINGS:
+            raise Rejected("media_type", f"Content-Encoding must be one of identity, {', '.join(sorted(ENCODINGS))}")
         declared = _header(scope, b"content-length") or ""
-        length = int(declared) if declared.isascii() and declared.isdigit() else 0
+        length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0
         if length > self._services.settings.body_max_bytes:
             raise too_large(self._services.settings.body_max_bytes)
-        return _Request(signal, media_type, encoding == "gzip", principal, length)
+        self.budget.require(length)
+        return _Request(signal, media_type, encoding, principal)
 
-    async def _read(self, receive: Receive, request: _Request, lease: Lease) -> bytes:
-        """The body as sent; its declared length is reserved first, what exceeds it as it comes."""
-        lease.grow(request.length)
+    async def _read(self, receive: Receive, lease: Lease) -> bytes:
+        """The body as sent; room for it is taken as it comes, so that a slow client holds no more than it has sent."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         chunks: list[bytes] = []
-        size = 0
         try:
-            async with asyncio.timeout(self._read_timeout_s):
-                while True:
+            while True:
+                patience_s = min(self._read_timeout_s + lease.held / MIN_RATE_BYTES_S, READ_MAX_S)
+                async with asyncio.timeout_at(started + patience_s):
                     message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _Disconnected
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size > lease.max_bytes:
-                        raise too_large(lease.max_bytes)
-                    if size > lease.held:
-                        lease.grow(size - lease.held)
-                    chunks.append(chunk)
-                    if not message.get("more_body", False):
-                        return b"".join(chunks)
+                if message["type"] == "http.disconnect":
+                    raise _Disconnected
+                chunk = message.get("body", b"")
+                if lease.held + len(chunk) > lease.max_bytes:
+                    raise too_large(lease.max_bytes)
+                lease.grow(len(chunk))
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
         except TimeoutError:
-            raise Unavailable(f"the body did not arrive within {self._read_timeout_s:g} s") from None
+            raise Unavailable("the body arrives too slowly") from None
 
-    def _decode(self, request: _Request, body: bytes, lease: Lease) -> Accepted:
-        with lease:
-            payload = inflate(body, lease) if request.gzipped else body
-            return accept(self._services, request.principal, request.signal, payload, _ENCODINGS[request.media_type])
+    def _submit(self, request: _Request, body: bytes, lease: Lease, *, large: bool) -> Future[Any]:
+        lane = self._large if large else self._pool
+        return lane.submit(self._decode, request, body, lease, None if large else LARGE_BYTES)
+
+    def _decode(self, request: _Request, body: bytes, lease: Lease, cap: int | None) -> Accepted | Future[Any]:
+        """Inflate, validate and queue; what is larger than `cap` inside goes to the other lane: its future."""
+        received = lease.held
+        try:
+            payload = body if request.encoding == "identity" else inflate(body, request.encoding, lease, cap)
+            if payload is None:
+                lease.shrink(received)
+                return self._submit(request, body, lease, large=True)
+            encoding = _ENCODINGS[request.media_type]
+            if encoding == "protobuf":
+                check_protobuf(payload, request.signal)
+            found = accept(self._services, request.principal, request.signal, payload, encoding)
+        except BaseException:
+            lease.close()
+            raise
+        lease.close()
+        return found
 
     async def _within(self, work: asyncio.Future[Any], deadline: float) -> Any:
         try:
@@ -186,7 +213,9 @@ def _forget(work: asyncio.Future[Any]) -> None:
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    """The header's value; several of one name are one list (RFC 9110), which no header here may be."""
+    values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+    return ", ".join(values) if values else None
 
 
 def _media_type(scope: Scope) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from backports import zstd
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -29,6 +30,9 @@ JSON = {**AUTH, "content-type": "application/json; charset=utf-8"}
 GOOD = request(span(1), span(2)).SerializeToString()
 HALF = request(span(1), span(2, span_id=b"")).SerializeToString()
 LIMIT = 100_000
+_WIDE = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
+WIDE_WINDOW = _WIDE.compress(bytes(100)) + _WIDE.flush()
+"""Asks the decoder for 128 MiB."""
 
 
 @pytest.fixture
@@ -61,11 +65,13 @@ async def test_full_success_is_an_empty_message_in_the_requests_encoding(app: Ot
     assert [(record.project_id, record.spans) for record in services.spool.read(100)] == [("p", 2)]
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "identity", "two members"])
-async def test_encodings(app: OtlpApp, services: Services, encoding: str) -> None:
-    packed = {"identity": GOOD, "two members": gzip.compress(GOOD[:50]) + gzip.compress(GOOD[50:])}
-    name = "gzip" if encoding == "two members" else encoding
-    response = await send(app, packed.get(encoding, gzip.compress(GOOD)), {**PROTO, "content-encoding": name})
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "zstd", "identity"])
+@pytest.mark.parametrize("cut", [0, 50])
+async def test_encodings(app: OtlpApp, services: Services, encoding: str, cut: int) -> None:
+    pack: dict[str, Any] = {"identity": bytes, "deflate": zlib.compress, "zstd": zstd.compress}
+    packed = pack.get(encoding, gzip.compress)
+    body = packed(GOOD[:cut]) + packed(GOOD[cut:])  # two members or frames, one of them empty, are one body
+    response = await send(app, body, {**PROTO, "content-encoding": encoding})
     assert response.status_code == 200
     assert services.spool.read(100)[0].payload == GOOD
 
@@ -112,7 +118,14 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"body": bytes(LIMIT + 1)}, 413, "larger"),
     ({"headers": {**AUTH, "content-type": "text/plain"}}, 415, "Content-Type"),
     ({"headers": AUTH}, 415, "Content-Type"),
-    ({"headers": {**PROTO, "content-encoding": "zstd"}}, 415, "Content-Encoding"),
+    ({"headers": {**PROTO, "content-encoding": "br"}}, 415, "Content-Encoding"),
+    ({"headers": [*PROTO.items(), ("content-encoding", "gzip"), ("content-encoding", "gzip")]}, 415, "one of"),
+    ({"headers": [*PROTO.items(), ("content-type", "application/json")]}, 415, "Content-Type"),
+    ({"headers": {**PROTO, "content-encoding": "zstd"}}, 400, "damaged"),
+    ({"headers": {**PROTO, "content-encoding": "zstd"}, "body": zstd.compress(GOOD)[:-3]}, 400, "ends before"),
+    ({"headers": {**PROTO, "content-encoding": "zstd"}, "body": zstd.compress(bytes(50_000_000))}, 413, "larger"),
+    ({"headers": {**PROTO, "content-encoding": "zstd"}, "body": WIDE_WINDOW}, 400, "damaged"),
+    ({"headers": {**PROTO, "content-encoding": "gzip"}, "body": gzip.compress(b"") * 2_000}, 400, "members"),
     ({"headers": {**PROTO, "content-encoding": "gzip, gzip"}}, 415, "Content-Encoding"),
     ({"headers": {**PROTO, "content-encoding": "gzip"}}, 400, "damaged"),
     ({"headers": {**PROTO, "content-encoding": "gzip"}, "body": gzip.compress(GOOD)[:-9]}, 400, "ends before"),
@@ -126,7 +139,7 @@ REFUSALS: list[tuple[dict[str, Any], int, str]] = [
 async def test_refusals(app: OtlpApp, services: Services, sent: dict[str, Any], status: int, reason: str) -> None:
     response = await send(app, **sent)
     assert response.status_code == status
-    if "protobuf" in sent.get("headers", PROTO).get("content-type", ""):
+    if "protobuf" in dict(sent.get("headers", PROTO)).get("content-type", ""):
         assert response.headers["content-type"] == "application/x-protobuf"
         message = Status.FromString(response.content).message
     else:
@@ -237,4 +250,5 @@ async def test_a_body_that_outgrows_the_limit_is_refused_on_the_way(app: OtlpApp
 
 async def test_a_client_that_stalls_is_answered_and_one_that_leaves_is_forgotten(app: OtlpApp) -> None:
     assert (await drive(app, [part(b"x")], length=50))[0]["status"] == 503
+    assert (await drive(app, [part(b"x")]))[0]["status"] == 503
     assert await drive(app, [part(b"x"), {"type": "http.disconnect"}]) == []
