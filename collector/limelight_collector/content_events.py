@@ -69,14 +69,21 @@ def _body(body: Any, attributes: dict[str, Any]) -> dict[str, Any]:
 
 def _message(body: dict[str, Any], role: str) -> dict[str, Any]:
     if role == "tool":
-        return {"role": role, "tool_call_id": body.get("id"), "content": body.get("content")}
-    return {"role": role, **body}
+        call_id = body.get("id") or body.get("tool_call_id")  # as Azure and Semantic Kernel name it
+        return {"role": role, "tool_call_id": call_id, "content": body.get("content")}
+    return {"role": role, **_whole(body)}
+
+
+def _whole(body: dict[str, Any]) -> dict[str, Any]:
+    """The message itself where it is the content of the body (Gemini's `{"content": {"parts": …, "role": …}}`)."""
+    content = body.get("content")
+    return content if isinstance(content, dict) and isinstance(content.get("parts"), list) else body
 
 
 def _answer(body: dict[str, Any]) -> dict[str, Any]:
     inner = body.get("message")
     message = inner if isinstance(inner, dict) else {"content": inner if inner is not None else body.get("content")}
-    told = {"role": "assistant", **message}
+    told = {"role": "assistant", **_whole(message)}
     calls = body.get("tool_calls")
     if calls and "tool_calls" not in told:
         told["tool_calls"] = calls

@@ -183,6 +183,7 @@ def _fill(row: Row, values: dict[str, Any]) -> None:
 
 def _tool_name(name: str) -> str:
     """The tool a span is named after, where nothing else names it."""
+    name = name.rpartition("tools/call ")[2]  # MCP's Python SDK: "MCP send tools/call get_weather"
     return name.removeprefix("execute_tool ").removesuffix(".tool")
 
 
@@ -272,6 +273,8 @@ def _events(row: Row, span: Span, attributes: Attributes) -> dict[str, Any]:
         events.append({"time": rfc3339(event.time_unix_nano), "name": event.name, "attributes": read.values})
     if first_ns >= span.start_time_unix_nano and first_ns and "ttft_s" not in row:
         row["ttft_s"] = (first_ns - span.start_time_unix_nano) / 1e9
+    if row.get("error_type", "").startswith("<class '"):  # Semantic Kernel writes the class as Python shows it
+        row["error_type"] = row["error_type"].removeprefix("<class '").removesuffix("'>")
     if row["status"] == "error" and not row.get("error_message"):
         row["error_message"] = span.status.message
     row["events"] = dumps(events) if events else ""

@@ -69,11 +69,15 @@ def find_truncated(row: Row) -> str | None:
     return f"finish reason length{told}" + (f" (max_tokens {limit})" if limit is not None else "")
 
 
+_NOT_EMPTY = frozenset({"length", "content_filter", "error", "tool_call"})
+
+
 def find_empty(row: Row) -> str | None:
-    """The call finished well and yet there is nothing in the answer: no text, tool call, reasoning or refusal."""
-    if row.get("status") == "error" or not {"length", "content_filter", "error"}.isdisjoint(
-        row.get("finish_reasons", ())
-    ):
+    """The call finished well and yet there is nothing in the answer: no text, tool call, reasoning or refusal.
+
+    A call that ended for a tool call is not empty: some libraries leave the tool call out of the answer they send.
+    """
+    if row.get("status") == "error" or not _NOT_EMPTY.isdisjoint(row.get("finish_reasons", ())):
         return None
     captured = bool(row.get("output_messages") or row.get("output_text"))
     if not captured:

@@ -12,7 +12,7 @@ from typing import Any
 from collector.ingest.otlp import KEYS, NOW, PRICES, running
 from limelight_collector import pipeline
 from limelight_collector.auth import SCOPES, Principal
-from limelight_collector.query.span_json import SELECTED, span_object
+from limelight_collector.query.trace import find_trace
 from limelight_collector.services import Services
 from limelight_collector.settings import Settings
 from limelight_collector.store import Store, open_store
@@ -43,7 +43,8 @@ class Collector:
         principal = Principal(project, SCOPES, KEYS["ingest-key"].key_id)
         body = json.dumps(request["body"]).encode()
         accepted = pipeline.accept(self.services, principal, request["signal"], body, "json")
-        assert accepted.durable is None or accepted.durable.result(30)
+        if accepted.durable:
+            accepted.durable.result(30)
 
     def write(self) -> None:
         """Move everything accepted into the store."""
@@ -52,11 +53,9 @@ class Collector:
 
     def spans(self, project: str) -> list[dict[str, Any]]:
         """The project's spans in order of their start, only the fields that are known."""
-        found = self.store.query(
-            f"SELECT {SELECTED} FROM spans FINAL WHERE project_id = {{p:String}} ORDER BY start_time, span_id",
-            {"p": project},
-        )
-        return [known(span_object(row)) for row in found.dicts()]
+        found = self.store.query("SELECT DISTINCT trace_id FROM spans WHERE project_id = {p:String}", {"p": project})
+        spans = [span for (trace_id,) in found.rows for span in find_trace(self.store, project, trace_id)]
+        return [known(span) for span in sorted(spans, key=lambda span: (span["start_time"], span["span_id"]))]
 
 
 @contextmanager

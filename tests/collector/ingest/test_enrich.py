@@ -140,6 +140,7 @@ OUT = "gen_ai.usage.output_tokens"
         (answered(""), ["empty"]),
         (answered("  \n"), ["empty"]),
         (answered(), ["empty"]),
+        (answered(**{"gen_ai.response.finish_reasons": ["tool_calls"]}), []),
         (row({**CHAT, OUT: 0}), ["empty"]),
         (row({**CHAT, OUT: 5}), []),
         (row(CHAT), []),
