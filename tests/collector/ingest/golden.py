@@ -30,7 +30,7 @@ _ITEMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Collector:
     """A real spool, writer and embedded store; `write` moves what was accepted into the store."""
 
@@ -80,19 +80,22 @@ def fixtures() -> list[Path]:
     return sorted(path for path in FIXTURES.glob("*/*.json") if not path.name.endswith(".expected.json"))
 
 
-def spans_of(target: Collector, fixture: Path, *, in_pieces: bool = False) -> list[dict[str, Any]]:
-    """What a capture becomes; `in_pieces`: each span and log record a request of its own, the last one first, the
-    first half of them stored before the rest arrives."""
-    project = f"{fixture.parent.name}/{fixture.stem}/{in_pieces}"
-    requests: list[Request] = json.loads(fixture.read_text())["requests"]
-    if in_pieces:
-        requests = [piece for request in requests for piece in _pieces(request)][::-1]
-    for number, request in enumerate(requests):
-        target.accept(project, request)
-        if in_pieces and number == len(requests) // 2:
-            target.write()
-    target.write()
-    return target.spans(project)
+def spans_of(target: Collector, captured: list[Path], *, in_pieces: bool = False) -> dict[Path, list[dict[str, Any]]]:
+    """What captures become. `in_pieces`: each span, log record and metric in a request of its own, the last one
+    first, and the first half of them stored before the rest arrives."""
+    halves: tuple[list[tuple[str, Request]], list[tuple[str, Request]]] = ([], [])
+    projects = {path: f"{path.parent.name}/{path.stem}/{in_pieces}" for path in captured}
+    for path, project in projects.items():
+        requests: list[Request] = json.loads(path.read_text())["requests"]
+        if in_pieces:
+            requests = [piece for request in requests for piece in _pieces(request)][::-1]
+        for number, request in enumerate(requests):
+            halves[in_pieces and number > len(requests) // 2].append((project, request))
+    for half in halves:
+        for project, request in half:
+            target.accept(project, request)
+        target.write()
+    return {path: target.spans(project) for path, project in projects.items()}
 
 
 def _pieces(request: Request) -> Iterator[Request]:

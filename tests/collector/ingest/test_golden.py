@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,12 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
         yield found
 
 
+@cache
+def spans(target: Collector, dialect: Path, in_pieces: bool) -> dict[Path, list[dict[str, Any]]]:
+    """What the dialect's captures become, a batch for all of them."""
+    return spans_of(target, [path for path in fixtures() if path.parent == dialect], in_pieces=in_pieces)
+
+
 @pytest.mark.parametrize("in_pieces", [False, True], ids=["whole", "pieces"])
 @pytest.mark.parametrize("fixture", fixtures(), ids=lambda path: str(path.relative_to(FIXTURES).with_suffix("")))
 def test_a_captured_case_becomes_its_spans(target: Collector, fixture: Path, in_pieces: bool) -> None:
@@ -25,7 +33,7 @@ def test_a_captured_case_becomes_its_spans(target: Collector, fixture: Path, in_
     if pending.exists() and fixture.stem in pending.read_text().split():
         pytest.xfail("not mapped yet")
     expected = json.loads(expectation(fixture).read_text())["spans"]
-    found = spans_of(target, fixture, in_pieces=in_pieces)
+    found = spans(target, fixture.parent, in_pieces)[fixture]
     assert len(found) == len(expected)
     for span, wanted in zip(found, expected, strict=True):
         assert span == wanted
