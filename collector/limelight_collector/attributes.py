@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any
 
+import orjson
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from limelight_collector import metrics
@@ -23,6 +24,9 @@ MAX_SPAN_CHARS = 4 * 2**20
 """Characters of all values of one span."""
 TRUNCATED = "…[truncated]"
 """End of a value that was cut."""
+
+_LONG_CHARS = 64
+"""From here on orjson quotes a string faster than the json module."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -52,10 +56,10 @@ def read_attributes(pairs: Iterable[KeyValue]) -> Attributes:
     dropped = size = 0
     for pair in pairs:
         key, given = pair.key, pair.value
-        if given.WhichOneof("value") == "string_value":  # most are; this loop is a third of what a span costs
-            value: Any = given.string_value
-            text = encode_basestring(value)
+        value: Any = given.string_value
+        if value or given.WhichOneof("value") == "string_value":  # most are; this loop is a third of what a span costs
             length = len(value)  # as sent: escaping a JSON string must not push it over the cap
+            text = encode_basestring(value) if length <= _LONG_CHARS else _quote(value)
         else:
             value = value_of(given)
             text = dumps(value)
@@ -104,15 +108,53 @@ _NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 def dumps(value: Any) -> str:
     """Compact JSON text, not escaped to ASCII."""
     kind = type(value)
-    if kind is str:  # the two common kinds, four times faster than through the encoder
-        return encode_basestring(value)
-    return str(value) if kind is int else _encode(value)
+    if kind is str:
+        return _quote(value)
+    if kind is int or (kind is float and math.isfinite(value)):
+        return repr(value)
+    if kind is bool:
+        return "true" if value else "false"
+    try:
+        if _has_no_float(value):
+            return orjson.dumps(value).decode()
+    except (TypeError, RecursionError):  # what it does not write: half a surrogate pair, integers beyond 64 bits
+        pass
+    return _encode(value)
+
+
+def _quote(text: str) -> str:
+    if len(text) > _LONG_CHARS:
+        try:
+            return orjson.dumps(text).decode()
+        except TypeError:  # half a surrogate pair
+            pass
+    return encode_basestring(text)
+
+
+def _has_no_float(value: Any) -> bool:
+    """Whether orjson reads and writes `value` as the json module does.
+
+    It writes small floats in another way, and makes floats of integers beyond 64 bits; all else that it does otherwise
+    is an error.
+    """
+    kind = type(value)
+    if kind is dict:
+        return all(map(_has_no_float, value.values()))
+    if kind is list:
+        return all(map(_has_no_float, value))
+    return kind is not float
 
 
 def loads(text: str) -> Any:
     """The value of JSON text, or None where it is none; NaN becomes its name, half a surrogate pair a question mark."""
     if not text or text[0] not in '[{"-0123456789tfn \n\r\t':
         return None
+    try:
+        value = orjson.loads(text)
+        if _has_no_float(value):
+            return value
+    except (ValueError, RecursionError):  # not JSON, or JSON that only the json module reads
+        pass
     try:
         value = _decode(text)
         if _SURROGATE_ESCAPE.search(text):  # legal in JSON, but no UTF-8: the store could not take it

@@ -30,6 +30,9 @@ class _Route:
     is_object: bool
     family: str | None
     is_dropped: bool
+    is_json: bool = False
+    is_column: bool = False
+    """Whether it feeds columns and nothing else, as most names do."""
 
 
 @dataclass(slots=True)
@@ -52,18 +55,20 @@ def coalesce(attributes: dict[str, Any]) -> Sorted:
         route = _ROUTES.get(key) or _route(key)
         if route is _NOWHERE:
             continue
-        given = parsed(value) if key.startswith(_JSON_PREFIX) else value
+        given = parsed(value) if route.is_json else value
         for column, rank, convert in route.columns:
-            if rank < ranks.get(column, 1000):
+            if column not in ranks or rank < ranks[column]:
                 converted = convert(given)
-                if converted is not None and converted != "" and converted != []:
+                if converted or (converted is not None and converted != "" and converted != []):
                     columns[column] = converted
                     ranks[column] = rank
+        if route.is_column:
+            continue
         if route.is_dropped:
             found.dropped.append(key)
             continue
         if route.is_content:
-            found.content[key] = value
+            found.content[key] = _unquoted(value) if key in dialects.JSON_TEXTS else value
         if route.is_object:
             found.objects[key] = value
         if route.family is not None:
@@ -71,6 +76,14 @@ def coalesce(attributes: dict[str, Any]) -> Sorted:
     for prefix, members in families.items():
         found.content[prefix + "*"] = nest(members, prefix)
     return found
+
+
+def _unquoted(value: Any) -> Any:
+    """The text in the JSON text of one; others as they are."""
+    if isinstance(value, str) and value.startswith('"'):
+        found = parsed(value)
+        return found if isinstance(found, str) else value
+    return value
 
 
 def _scaled(convert: Callable[[Any], Any], scale: float) -> Callable[[Any], Any]:
@@ -90,11 +103,18 @@ def _build() -> dict[str, _Route]:
             columns.setdefault(key, []).append((column, rank, _scaled(convert, scale) if scale else convert))
     content = {key for keys in dialects.CONTENT.values() for key in keys} | {"ai.response.text", *dialects.VERCEL_PARTS}
     objects = {*dialects.USAGE_OBJECTS, *dialects.USAGE_DETAILS, *dialects.COST_OBJECTS, *dialects.PARAMETER_OBJECTS}
+    others = {*content, *objects, *dialects.DROPPED}
     return {
         key: _Route(
-            tuple(columns.get(key, ())), key in content, key in objects, family_of(key), key in dialects.DROPPED
+            tuple(columns.get(key, ())),
+            key in content,
+            key in objects,
+            family_of(key),
+            key in dialects.DROPPED,
+            is_json=key.startswith(_JSON_PREFIX),
+            is_column=key not in others and family_of(key) is None,
         )
-        for key in {*columns, *content, *objects, *dialects.DROPPED}
+        for key in {*columns, *others}
     }
 
 

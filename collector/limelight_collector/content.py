@@ -15,6 +15,7 @@ from limelight_collector.parts import Part
 Row = dict[str, Any]
 
 _EMPTY = (None, "", [], {})
+_SOURCES = {column: frozenset(keys) for column, keys in dialects.CONTENT.items()}
 MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
 """Observation types that call a model."""
 
@@ -63,14 +64,18 @@ def fold(reason: str) -> str:
 
 # -- messages ----------------------------------------------------------------------------------------------------------
 def _messages(content: dict[str, Any], column: str, role: str) -> list[messages.Message] | None:
+    if content.keys().isdisjoint(_SOURCES[column]):
+        return None
+    hollow = None
     for key in dialects.CONTENT[column]:
         value = content.get(key)
-        if value in _EMPTY:
+        if not value:
             continue
         found = messages.read_messages(value, role, is_sure=key in dialects.SURE_MESSAGES)
-        if found:
+        if found and any(message["parts"] for message in found):
             return found
-    return None
+        hollow = hollow or found  # LiteLLM: the tool call is missing here, and told elsewhere
+    return hollow
 
 
 def _vercel_answer(content: dict[str, Any]) -> Part:
@@ -103,8 +108,8 @@ def _definitions(content: dict[str, Any]) -> list[str]:
     for key in dialects.REQUEST_OBJECTS:
         if names:
             break
-        request = _object(content.get(key))
-        names = messages.tool_names(request.get("tools"))
+        if key in content:
+            names = messages.tool_names(_object(content[key]).get("tools"))
     return names
 
 
@@ -138,6 +143,8 @@ def _document_list(value: Any) -> Any:
 def _query(value: Any) -> str:
     if isinstance(value, dict):
         value = next((value[key] for key in ("query", "input", "question") if isinstance(value.get(key), str)), value)
+    if isinstance(value, dict) and isinstance(given := value.get("args"), list) and given:  # a traced function's
+        value = given[0]
     return _text(value)
 
 
@@ -169,19 +176,30 @@ _DOCUMENT_FIELDS = {
 
 
 def _metadata(content: dict[str, Any]) -> Any:
-    found = _first(content, "metadata")
-    if isinstance(found, dict):
-        return {key: parsed(value) for key, value in found.items() if not key.startswith("LANGSMITH_")} or None
-    return found
+    """What all sources tell; of a name in several of them, what the best one tells."""
+    merged: Any = None
+    for key in reversed(dialects.CONTENT["metadata"]):
+        given = content.get(key)
+        if given in _EMPTY:
+            continue
+        if not key.endswith(".*"):
+            given = parsed(given)
+        elif isinstance(given, dict):
+            given = {name: parsed(value) for name, value in given.items() if not name.startswith("LANGSMITH_")}
+        is_more = isinstance(merged, dict) and isinstance(given, dict)
+        merged = {**merged, **given} if is_more else given
+    return merged or None
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
 def _first(content: dict[str, Any], column: str, among: frozenset[str] | None = None) -> Any:
     """The best source's value as sent; None where there is none."""
+    if content.keys().isdisjoint(_SOURCES[column]):
+        return None
     for key in dialects.CONTENT[column]:
-        if among is None or key in among:
-            value = content.get(key)
-            if value not in _EMPTY:
+        if key in content and (among is None or key in among):
+            value = content[key]
+            if value or value not in _EMPTY:
                 return value
     return None
 

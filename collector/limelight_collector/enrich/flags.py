@@ -5,12 +5,12 @@ A detector never raises a flag on what it did not see: without captured content 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from limelight_collector.attributes import loads
 from limelight_collector.batch import Flag
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ def detect(row: Row, detectors: tuple[Detector, ...] = ()) -> Iterator[Flag]:
 
 
 def _parts(row: Row) -> list[dict[str, Any]]:
-    messages: Any = json.loads(row.get("output_messages") or "[]")
+    messages: Any = loads(row.get("output_messages") or "[]")
     return [part for message in messages for part in message["parts"]]
 
 
