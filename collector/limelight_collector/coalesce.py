@@ -68,7 +68,7 @@ def coalesce(attributes: dict[str, Any]) -> Sorted:
             found.dropped.append(key)
             continue
         if route.is_content:
-            found.content[key] = _unquoted(value) if key in dialects.JSON_TEXTS else value
+            found.content[key] = value
         if route.is_object:
             found.objects[key] = value
         if route.family is not None:
@@ -76,14 +76,6 @@ def coalesce(attributes: dict[str, Any]) -> Sorted:
     for prefix, members in families.items():
         found.content[prefix + "*"] = nest(members, prefix)
     return found
-
-
-def _unquoted(value: Any) -> Any:
-    """The text in the JSON text of one; others as they are."""
-    if isinstance(value, str) and value.startswith('"'):
-        found = parsed(value)
-        return found if isinstance(found, str) else value
-    return value
 
 
 def _scaled(convert: Callable[[Any], Any], scale: float) -> Callable[[Any], Any]:

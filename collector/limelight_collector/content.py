@@ -66,16 +66,14 @@ def fold(reason: str) -> str:
 def _messages(content: dict[str, Any], column: str, role: str) -> list[messages.Message] | None:
     if content.keys().isdisjoint(_SOURCES[column]):
         return None
-    hollow = None
     for key in dialects.CONTENT[column]:
         value = content.get(key)
         if not value:
             continue
         found = messages.read_messages(value, role, is_sure=key in dialects.SURE_MESSAGES)
-        if found and any(message["parts"] for message in found):
+        if found:
             return found
-        hollow = hollow or found  # LiteLLM: the tool call is missing here, and told elsewhere
-    return hollow
+    return None
 
 
 def _vercel_answer(content: dict[str, Any]) -> Part:
@@ -143,8 +141,6 @@ def _document_list(value: Any) -> Any:
 def _query(value: Any) -> str:
     if isinstance(value, dict):
         value = next((value[key] for key in ("query", "input", "question") if isinstance(value.get(key), str)), value)
-    if isinstance(value, dict) and isinstance(given := value.get("args"), list) and given:  # a traced function's
-        value = given[0]
     return _text(value)
 
 
@@ -176,19 +172,10 @@ _DOCUMENT_FIELDS = {
 
 
 def _metadata(content: dict[str, Any]) -> Any:
-    """What all sources tell; of a name in several of them, what the best one tells."""
-    merged: Any = None
-    for key in reversed(dialects.CONTENT["metadata"]):
-        given = content.get(key)
-        if given in _EMPTY:
-            continue
-        if not key.endswith(".*"):
-            given = parsed(given)
-        elif isinstance(given, dict):
-            given = {name: parsed(value) for name, value in given.items() if not name.startswith("LANGSMITH_")}
-        is_more = isinstance(merged, dict) and isinstance(given, dict)
-        merged = {**merged, **given} if is_more else given
-    return merged or None
+    found = _first(content, "metadata")
+    if isinstance(found, dict):
+        return {key: parsed(value) for key, value in found.items() if not key.startswith("LANGSMITH_")} or None
+    return found
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
