@@ -6,6 +6,7 @@ port in use). Nothing forks after the store is open (chDB would hang in the chil
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -22,7 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from limelight_collector import metrics
 from limelight_collector.auth import DEFAULT_PROJECT, SCOPES, Principal, authenticate, with_process_keys
+from limelight_collector.canary import PROJECT as CANARY_PROJECT
+from limelight_collector.canary import Canary, Finding
 from limelight_collector.errors import StartupRefused
 from limelight_collector.lock import DataDirLock
 
@@ -44,6 +48,8 @@ class Collector:
         self.settings = settings
         self.dashboard_key = secrets.token_urlsafe(32)
         """Lets the dashboard that `limelight up` starts read project `default`; lives as long as this process."""
+        self._canary_key = secrets.token_urlsafe(32)
+        self._canary: Canary | None = None
         self._on_ready: list[Callable[[], None]] = []
         self._closing = False
 
@@ -88,9 +94,13 @@ class Collector:
         control = stack.enter_context(open_control(settings))
         store = open_store(settings)
         stack.callback(store.close)
-        spool = Spool(settings.data_dir / "spool.db", max_bytes=settings.spool_max_bytes)
+        spool = Spool(
+            settings.data_dir / "spool.db", max_bytes=settings.spool_max_bytes, min_free_bytes=settings.min_free_bytes
+        )
         spool.start()
         stack.callback(spool.stop)
+        metrics.REGISTRY.register(metrics.LedgerCollector(spool.ledger))
+        metrics.watch_process(time.time_ns(), time.time_ns)
         writer = Writer(spool, store, Prices(control.price_overrides), settings, now_ns=time.time_ns)
         writer.start()
         stack.callback(writer.stop, GRACE_S)
@@ -100,10 +110,13 @@ class Collector:
             control=control,
             spool=spool,
             now_ns=time.time_ns,
-            authenticate=_authenticator(settings, control, self.dashboard_key),
+            authenticate=_authenticator(settings, control, self.dashboard_key, self._canary_key),
             checks=lambda: {"spool": spool.healthy, "writer": writer.alive, "open": not self._closing},
             degraded=lambda: writer.storage_failing,
         )
+        if settings.canary_interval_s:
+            self._canary = Canary(own_url(settings), self._canary_key, settings.canary_interval_s, time.time_ns)
+            services.canary = lambda: self._canary.last if self._canary else Finding("off")
         alerts = AlertLoop(services, now_s=time.time)
         alerts.start()
         stack.callback(alerts.stop)
@@ -142,7 +155,11 @@ class Collector:
         print(f"limelight: OTLP and API on {address}, OTLP/gRPC on port {self.settings.grpc_port}", flush=True)
         for action in self._on_ready:
             action()
+        if self._canary is not None:
+            self._canary.start()
         yield
+        if self._canary is not None:
+            await asyncio.to_thread(self._canary.stop)
 
 
 class _Server(uvicorn.Server):
@@ -214,13 +231,26 @@ def configure_logging(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _authenticator(settings: Settings, control: Control, dashboard_key: str) -> Callable[[str | None], Principal]:
+def own_url(settings: Settings) -> str:
+    """Where this process reaches its own HTTP port."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 (compared)
+    return f"http://[{host}]:{settings.http_port}" if ":" in host else f"http://{host}:{settings.http_port}"
+
+
+def _authenticator(
+    settings: Settings, control: Control, dashboard_key: str, canary_key: str
+) -> Callable[[str | None], Principal]:
+    canary = {canary_key: Principal(CANARY_PROJECT, frozenset({"ingest", "read"}), key_id="canary")}
+    find_canary = with_process_keys(canary, lambda _: None)
     known = {dashboard_key: Principal(DEFAULT_PROJECT, frozenset({"read"}), key_id="dashboard")}
     if settings.bootstrap_key is not None:
         known[settings.bootstrap_key.get_secret_value()] = Principal(DEFAULT_PROJECT, SCOPES, key_id="bootstrap")
     find_key = with_process_keys(known, control.find_key)
 
     def authenticate_header(authorization: str | None) -> Principal:
+        probing = find_canary((authorization or "").removeprefix("Bearer "))
+        if probing is not None:  # its project is its own also where keys are not asked for
+            return probing
         required = settings.bootstrap_key is not None or control.has_keys()
         return authenticate(authorization, keys_required=required, find_key=find_key)
 

@@ -5,13 +5,19 @@ Counters are exposed with `_total`. Nothing here carries a name, a key or a text
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from limelight_collector.errors import Unavailable
 
 if TYPE_CHECKING:
     from limelight_collector.spool import Spool
@@ -29,6 +35,15 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
     return Counter(f"limelight_{name}", text, labels, registry=REGISTRY)
 
 
+def _by_signal(name: str, text: str) -> dict[str, Counter]:
+    """One counter a signal, by transport, named as the OpenTelemetry Collector names its items."""
+    items = {"traces": "spans", "metrics": "metric_points", "logs": "log_records"}
+    return {
+        signal: _counter(name.format(item), text.format(item.replace("_", " ").capitalize()), "transport")
+        for signal, item in items.items()
+    }
+
+
 def _gauge(name: str, text: str) -> Gauge:
     return Gauge(f"limelight_{name}", text, registry=REGISTRY)
 
@@ -37,21 +52,26 @@ def _histogram(name: str, text: str) -> Histogram:
     return Histogram(f"limelight_{name}", text, buckets=_SECONDS, registry=REGISTRY)
 
 
+PROCESS_UPTIME = _gauge("process_uptime", "Seconds since this process began to serve.")
+PROCESS_MEMORY_RSS = _gauge("process_memory_rss", "Resident memory in bytes.")
+
 RECEIVER_REQUESTS = _counter("receiver_requests", "OTLP requests by outcome.", "transport", "signal", "outcome")
-RECEIVER_ACCEPTED_SPANS = _counter("receiver_accepted_spans", "Spans acknowledged.", "transport")
-RECEIVER_REJECTED_SPANS = _counter("receiver_rejected_spans", "Items answered with partial_success.", "transport")
-RECEIVER_REFUSED_SPANS = _counter("receiver_refused_spans", "Valid spans answered with a retryable error.", "transport")
+RECEIVER_ACCEPTED = _by_signal("receiver_accepted_{}", "{} acknowledged.")
+RECEIVER_REJECTED = _by_signal("receiver_rejected_{}", "{} answered with partial_success.")
+RECEIVER_REFUSED = _by_signal("receiver_refused_{}", "Valid {} answered with a retryable error.")
 RECEIVER_FAILED_SPANS = _counter("receiver_failed_spans", "Requests lost to a bug of ours.", "transport")
 MEMORY_REFUSED = _counter("processor_memory_limiter_refused_requests", "Requests over the in-flight byte budget.")
 
 QUEUE_SIZE = _gauge("exporter_queue_size", "Requests in the spool.")
 QUEUE_CAPACITY = _gauge("exporter_queue_capacity", "Bytes the spool may hold.")
+IN_FLIGHT_REQUESTS = _gauge("exporter_in_flight_requests", "Inserts the store is working on.")
 SENT_SPANS = _counter("exporter_sent_spans", "Spans the store has taken.")
 SEND_FAILED_SPANS = _counter("exporter_send_failed_spans", "Spans in dead-lettered requests.")
 ENQUEUE_FAILED_SPANS = _counter("exporter_enqueue_failed_spans", "Spans the spool could not take.")
 
 WAL_BYTES = _gauge("wal_bytes", "Compressed bytes in the spool, dead letters included.")
 WAL_CAPACITY_BYTES = _gauge("wal_capacity_bytes", "Bytes the spool may hold.")
+WAL_OVER_SOFT_MARK = _gauge("wal_over_soft_mark", "1 while the spool holds 70 % of what it may, or more.")
 WAL_FSYNC_SECONDS = _histogram("wal_fsync_duration_seconds", "One group commit of the spool, sync included.")
 WAL_QUARANTINED = _counter("wal_quarantined_segments", "Damaged spool records or files set aside.")
 INGEST_LAG_SECONDS = _gauge("ingest_lag_seconds", "Age of the oldest acknowledged request that is not stored yet.")
@@ -64,6 +84,9 @@ AMENDED_SPANS = _counter("amended_spans", "Stored spans stored again, because la
 UNSETTLED_TRACES = _counter("unsettled_traces", "Traces decided on without their earlier spans: too much to read.")
 STORAGE_INSERT_SECONDS = _histogram("storage_insert_duration_seconds", "One insert into the store.")
 STORAGE_INSERT_FAILURES = _counter("storage_insert_failures", "Failed inserts.", "class")
+
+CANARY_PROBES = _counter("canary_probes", "Spans the collector sent to itself.", "outcome")
+CANARY_DELAY_SECONDS = _histogram("canary_delay_seconds", "From sending the canary's span to reading it.")
 
 QUERY_SECONDS = _histogram("query_duration_seconds", "One query of the store.")
 ALERT_EVALUATIONS = _counter("alert_evaluations", "Evaluations of alert rules.", "outcome")
@@ -85,8 +108,42 @@ def watch_spool(spool: Spool, now_ns: Callable[[], int]) -> None:
     QUEUE_CAPACITY.set(spool.max_bytes)
     WAL_BYTES.set_function(lambda: spool.used_bytes)
     WAL_CAPACITY_BYTES.set(spool.max_bytes)
+    WAL_OVER_SOFT_MARK.set_function(lambda: spool.over_soft_mark)
     DEADLETTER_RECORDS.set_function(lambda: spool.deadletter_records)
     INGEST_LAG_SECONDS.set_function(lag)
+
+
+class LedgerCollector:
+    """`limelight_ledger_items`: what became of every item, by signal and state, over all projects."""
+
+    def __init__(self, read: Callable[[], dict[str, dict[str, dict[str, int]]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The counts; nothing where the spool cannot be read."""
+        text = "Items by what became of them: received is the sum of the others."
+        family = GaugeMetricFamily("limelight_ledger_items", text, labels=("signal", "state"))
+        totals: dict[tuple[str, str], int] = {}
+        with contextlib.suppress(Unavailable):
+            for signals in self._read().values():
+                for signal, states in signals.items():
+                    for state, items in states.items():
+                        totals[signal, state] = totals.get((signal, state), 0) + items
+        for labels, items in sorted(totals.items()):
+            family.add_metric(labels, items)
+        yield family
+
+
+def watch_process(started_ns: int, now_ns: Callable[[], int]) -> None:
+    """Let the process' gauges be read at each scrape."""
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+
+    def resident_bytes() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * page_bytes
+
+    PROCESS_UPTIME.set_function(lambda: (now_ns() - started_ns) / 1e9)
+    if Path("/proc/self/statm").exists():
+        PROCESS_MEMORY_RSS.set_function(resident_bytes)
 
 
 def render() -> bytes:

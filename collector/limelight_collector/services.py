@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from limelight_collector.canary import Finding
+
 if TYPE_CHECKING:
     from limelight_collector.auth import Principal
     from limelight_collector.control import Control
@@ -28,3 +30,5 @@ class Services:
     """Readiness, check by check; all true = ready."""
     degraded: Callable[[], bool]
     """Storage is failing while the spool still takes data."""
+    canary: Callable[[], Finding] = lambda: Finding("off")
+    """What the canary found last."""

@@ -60,6 +60,10 @@ class Settings(BaseSettings):
         default_factory=list[str],
         description="Internal hosts webhooks may reach (JSON list); public https needs no entry.",
     )
+    canary_interval_s: float = Field(
+        60.0, ge=0, description="Seconds between two spans that the collector sends to itself and reads back; 0 = off."
+    )
+    min_free_bytes: int = Field(2**30, ge=0, description="Free disk space below which nothing is taken: 503.")
     public_url: str = Field(
         "", description="The dashboard's address in notifications; empty = http://127.0.0.1:<dashboard_port>."
     )

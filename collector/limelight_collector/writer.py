@@ -179,7 +179,8 @@ class Writer:
             batch = _batch(group)
             started = time.perf_counter()
             try:
-                self._store.insert(batch)
+                with metrics.IN_FLIGHT_REQUESTS.track_inprogress():
+                    self._store.insert(batch)
             except Unavailable:
                 metrics.STORAGE_INSERT_FAILURES.labels("unavailable").inc()
                 self.storage_failing = True

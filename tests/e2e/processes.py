@@ -30,7 +30,7 @@ class Collector:
         self.verb = verb
         self.http_port, self.grpc_port, self.dashboard_port = free_port(), free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self.environment = environment
+        self.environment = {"LIMELIGHT_CANARY_INTERVAL_S": "0", **environment}
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data_dir.parent / f"{data_dir.name}.log"
 

@@ -11,8 +11,10 @@ from limelight.version import __version__
 from limelight_collector import metrics
 from limelight_collector.api.access import Parts, Reader
 from limelight_collector.api.asked import Answer
+from limelight_collector.canary import Finding
 from limelight_collector.errors import QueryLimit, Unavailable
 from limelight_collector.query.span_json import time_text
+from limelight_collector.spool import Spool
 from limelight_collector.store import Store
 
 router = APIRouter(tags=["status"])
@@ -21,7 +23,7 @@ public = APIRouter(tags=["status"])
 
 @router.get("/status")
 def get_status(parts: Parts, caller: Reader) -> Answer:
-    """Version, ingest lag and newest span; `newest_span_time` is null while the store does not answer."""
+    """Version, ingest lag, newest span, accounting, canary; `newest_span_time` is null while the store is silent."""
     oldest = parts.spool.oldest_received_ns
     body: dict[str, Any] = {
         "version": __version__,
@@ -32,8 +34,27 @@ def get_status(parts: Parts, caller: Reader) -> Answer:
         "newest_span_time": _newest(parts.store, caller.project_id),
         "degraded": parts.degraded(),
         "durability": "fsync",
+        "accounting": _accounting(parts.spool, caller.project_id),
+        "deadletter_records": parts.spool.deadletter_records,
+        "canary": _canary(parts.canary()),
     }
     return Answer(body)
+
+
+def _accounting(spool: Spool, project_id: str) -> dict[str, dict[str, int]] | None:
+    """The project's ledger by signal; null while the spool cannot be read."""
+    try:
+        return spool.ledger().get(project_id, {})
+    except Unavailable:
+        return None
+
+
+def _canary(last: Finding) -> dict[str, Any]:
+    return {
+        "state": last.state,
+        "delay_s": last.delay_s,
+        "time": None if last.time_ns is None else time_text(last.time_ns),
+    }
 
 
 def _newest(store: Store, project_id: str) -> str | None:

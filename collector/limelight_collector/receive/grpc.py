@@ -116,12 +116,12 @@ class _Receiver:
             try:
                 found.durable.result(timeout=ANSWER_TIMEOUT_S)
             except (FutureTimeout, Unavailable) as error:
-                metrics.RECEIVER_REFUSED_SPANS.labels("grpc").inc(found.spans)
+                metrics.RECEIVER_REFUSED[signal].labels("grpc").inc(found.spans)
                 if isinstance(error, Unavailable):
                     raise
                 raise _too_busy() from None
-        metrics.RECEIVER_ACCEPTED_SPANS.labels("grpc").inc(found.spans)
-        metrics.RECEIVER_REJECTED_SPANS.labels("grpc").inc(found.rejected)
+        metrics.RECEIVER_ACCEPTED[signal].labels("grpc").inc(found.spans)
+        metrics.RECEIVER_REJECTED[signal].labels("grpc").inc(found.rejected)
         return answers.accepted(signal, found.rejected, found.message).SerializeToString()
 
     @contextlib.contextmanager

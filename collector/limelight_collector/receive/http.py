@@ -126,10 +126,10 @@ class OtlpApp:
             try:
                 await self._within(asyncio.wrap_future(found.durable), deadline)
             except Unavailable:
-                metrics.RECEIVER_REFUSED_SPANS.labels("http").inc(found.spans)
+                metrics.RECEIVER_REFUSED[signal].labels("http").inc(found.spans)
                 raise
-        metrics.RECEIVER_ACCEPTED_SPANS.labels("http").inc(found.spans)
-        metrics.RECEIVER_REJECTED_SPANS.labels("http").inc(found.rejected)
+        metrics.RECEIVER_ACCEPTED[signal].labels("http").inc(found.spans)
+        metrics.RECEIVER_REJECTED[signal].labels("http").inc(found.rejected)
         return answers.http_accepted(signal, found.rejected, found.message, media_type)
 
     async def _admit(self, scope: Scope, signal: Signal, media_type: str) -> _Request:
