@@ -161,8 +161,8 @@ def _looks_like_message(item: Any) -> bool:
         return True
     if isinstance(item.get("message"), dict) or _class_role(item):
         return True
-    kind = item.get("type")
-    return isinstance(kind, str) and (kind in _ITEMS or (kind in _ROLES and "content" in item))
+    kind = _kind(item)
+    return kind in _ITEMS or (kind in _ROLES and "content" in item)
 
 
 # -- one message -------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def _read(items: list[Any], role: str) -> list[Message]:
     found: list[Message] = []
     for item in items:
         message = _message(item, role)
-        if found and isinstance(item, dict) and item.get("type") in _ITEMS and found[-1]["role"] == message["role"]:
+        if found and isinstance(item, dict) and _kind(item) in _ITEMS and found[-1]["role"] == message["role"]:
             found[-1]["parts"] += message["parts"]  # the pieces of one turn in OpenAI's responses API
         else:
             found.append(message)
@@ -195,8 +195,8 @@ def _message(item: Any, role: str) -> Message:
     given = item.get("role") or _item_role(item) or role
     message: Message = {"role": _ROLES.get(str(given), str(given))}
     parts = item.get("parts")
-    message["parts"] = [read_part(part) for part in parts] if isinstance(parts, list) else _from_content(item)
-    if item.get("name") is not None and item.get("type") not in _ITEMS:
+    message["parts"] = _from_parts(item, parts) if isinstance(parts, list) else _from_content(item)
+    if item.get("name") is not None and _kind(item) not in _ITEMS:
         message["name"] = item["name"]
     reason = item.get("finish_reason") or item.get("stop_reason")
     if reason is not None:
@@ -216,8 +216,14 @@ def _class_role(item: dict[str, Any]) -> str | None:
     return {**_ROLES, "system": "system", "tool": "tool"}.get(kind)
 
 
-def _item_role(item: dict[str, Any]) -> str | None:
+def _kind(item: dict[str, Any]) -> str:
+    """What an item says it is; "" where it does not say it in a word."""
     kind = item.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _item_role(item: dict[str, Any]) -> str | None:
+    kind = _kind(item)
     return "assistant" if kind in _CALLED else "tool" if kind == "function_call_output" else None
 
 
@@ -230,12 +236,23 @@ def _response(item: dict[str, Any], items: list[Any]) -> Message:
     return message
 
 
+def _from_parts(item: dict[str, Any], parts: list[Any]) -> list[Part]:
+    """The parts as they are; LiteLLM tells tool calls, and whose answer it is, beside them."""
+    found = [read_part(part) for part in parts]
+    if item.get("tool_call_id") is not None:
+        return [tool_response(item["tool_call_id"], _text_of({"parts": found}))]
+    if isinstance(calls := item.get("tool_calls"), list):
+        said = [part for part in found if part != {"type": "text", "content": ""}]
+        return _without_twins(said + [_called(call) for call in calls if isinstance(call, dict)])
+    return found
+
+
 def _from_content(item: dict[str, Any]) -> list[Part]:
-    if item.get("type") in _ITEMS - {"message"}:
+    if _kind(item) in _ITEMS - {"message"}:
         return [read_part(item)]
     content = item.get("content")
     call_id = item.get("tool_call_id") or (item.get("tool_name") if item.get("role") == "tool" else None)
-    if call_id is not None:
+    if call_id is not None or _is_answer(item, content):
         return [tool_response(call_id, content)]
     thoughts = (item.get(key) for key in ("reasoning_content", "thinking"))
     parts: list[Part] = [{"type": "reasoning", "content": text} for text in thoughts if isinstance(text, str) and text]
@@ -250,6 +267,11 @@ def _from_content(item: dict[str, Any]) -> list[Part]:
     return _without_twins(parts)
 
 
+def _is_answer(item: dict[str, Any], content: Any) -> bool:
+    """Whether this is what a tool answered, though to no call: Ollama's have no id."""
+    return item.get("role") == "tool" and isinstance(content, str) and not content.startswith("[{")
+
+
 def _pieces(item: dict[str, Any], content: Any) -> list[Any]:
     """The parts in `content`; text that is the JSON of parts (Traceloop, Vercel) is read as parts."""
     if isinstance(contents := item.get("contents"), list):  # OpenInference
@@ -262,7 +284,11 @@ def _pieces(item: dict[str, Any], content: Any) -> list[Any]:
 
 
 def _content_piece(piece: Any) -> Any:
-    inner = piece.get("message_content") if isinstance(piece, dict) else None
+    if not isinstance(piece, dict):
+        return piece
+    if isinstance(call := piece.get("tool_call"), dict):  # Anthropic's tool_use
+        return _called(call)
+    inner = piece.get("message_content")
     if not isinstance(inner, dict):
         return piece
     image = inner.get("image")
