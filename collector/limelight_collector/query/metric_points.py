@@ -49,6 +49,7 @@ _ADDED = {
     ("histogram", "sum"): "sum(sign * part.2)",
     ("histogram", "avg"): "sum(sign * part.2) / nullIf(sum(sign * part.1), 0)",
 }
+_NOT_EXPONENTIAL = "0, 0, emptyArrayUInt64(), 0, emptyArrayUInt64(), 0"
 _EXPONENTIAL = "scale, positive_offset, positive_counts, negative_offset, negative_counts, zero_count"
 
 
@@ -91,7 +92,8 @@ def metric_series(store: Store, question: Question) -> dict[str, Any]:
     a name used for different kinds; `FilterError` and `QueryLimit` as everywhere.
     """
     _check(question)
-    kind, unit, family = _kind(store, question)
+    kinds, unit, family = _kinds(store, question)
+    kind = kinds[0]
     aggregation = question.aggregation or AGGREGATIONS[family][0]
     if aggregation not in AGGREGATIONS[family]:
         allowed = ", ".join(AGGREGATIONS[family])
@@ -101,7 +103,7 @@ def metric_series(store: Store, question: Question) -> dict[str, Any]:
     elif family != "histogram" or (family, aggregation) in _ADDED:
         rows = _added(store, question, aggregation, family)
     else:
-        rows = _of_buckets(store, question, aggregation)
+        rows = _of_buckets(store, question, aggregation, is_exponential="exponential_histogram" in kinds)
     return {"name": question.metric, "kind": kind, "unit": unit or None, "aggregation": aggregation, "rows": rows}
 
 
@@ -112,8 +114,8 @@ def _check(question: Question) -> None:
         raise Rejected("bad_request", "step: seconds, from 0.001 to one year")
 
 
-def _kind(store: Store, question: Question) -> tuple[str, str, Family]:
-    """Kind, unit and family of the series that pass the filter."""
+def _kinds(store: Store, question: Question) -> tuple[list[str], str, Family]:
+    """Kinds, unit and family of the series that pass the filter."""
     condition = question.window.compiled(
         Sql(_OF_PROJECT, POINT_FIELDS), question.filter_text, "metric = {metric:String}"
     )
@@ -122,16 +124,13 @@ def _kind(store: Store, question: Question) -> tuple[str, str, Family]:
         condition.parameters | {"metric": question.metric},
         max_rows=MAX_METRICS,
     ).rows
-    families: dict[Family, tuple[str, str]] = {
-        _family(kind, rises=_rises(*how)): (kind, unit) for kind, unit, *how in rows
-    }
+    kinds = sorted({kind for kind, *_ in rows})
+    families: set[Family] = {_family(kind, rises=_rises(*how)) for kind, _, *how in rows}
     if not families:
         raise Rejected("not_found", f"no metric {question.metric!r} was sent that passes the filter")
     if len(families) > 1:
-        kinds = ", ".join(sorted({kind for kind, *_ in rows}))
-        raise Rejected("bad_request", f'{question.metric} was sent as {kinds}: choose in the filter, kind = "…"')
-    ((family, (kind, unit)),) = families.items()
-    return kind, unit, family
+        raise Rejected("bad_request", f'{question.metric} was sent as {", ".join(kinds)}: choose by kind = "…"')
+    return kinds, rows[-1][1], families.pop()
 
 
 def _rises(temporality: str, is_monotonic: bool) -> bool:
@@ -177,11 +176,17 @@ def _added(store: Store, question: Question, aggregation: str, family: Family) -
 
 
 # -- histograms --------------------------------------------------------------------------------------------------------
-def _of_buckets(store: Store, question: Question, aggregation: str) -> list[dict[str, Any]]:
-    """Quantiles (and the largest value) of all that a group's histograms counted, whatever their bounds."""
+def _of_buckets(store: Store, question: Question, aggregation: str, *, is_exponential: bool) -> list[dict[str, Any]]:
+    """Quantiles (and the largest value) of all that a group's histograms counted, whatever their bounds.
+
+    Without an exponential one among them (not `is_exponential`) its columns are not read.
+    """
     sql = PointSql(question, lookback_ns=LOOKBACK_NS)
     increases = sql.increases(
-        "assumeNotNull(count)", f"(bucket_bounds, bucket_counts, {_EXPONENTIAL})", known="isNotNull(count)"
+        "assumeNotNull(count)",
+        f"(bucket_bounds, bucket_counts, {_EXPONENTIAL if is_exponential else _NOT_EXPONENTIAL})",
+        known="isNotNull(count)",
+        form="cityHash64(bucket_bounds)",
     )
     measures = [
         "part.1 AS bounds",

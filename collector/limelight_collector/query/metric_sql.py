@@ -66,16 +66,16 @@ class PointSql:
         selected = ", ".join([*self._selected, "time", "series_id", *columns])
         return f"SELECT {selected} FROM metric_points FINAL WHERE {self._condition} AND {known}"
 
-    def increases(self, total: str, state: str, *, known: str) -> str:
+    def increases(self, total: str, state: str, *, known: str, form: str = "0") -> str:
         """SQL of the increases: keys, `sign` (1 or -1), `part` (what is to be added `sign` times) and `largest`.
 
-        `total` never falls without a reset; `state` is a tuple that adds up.
+        `total` never falls without a reset; `state` is a tuple that adds up among points of one series and `form`.
         """
         points = self.points(
             "original_ns",
             "temporality",
             "start_ns",
-            "cityHash64(bucket_bounds) AS bounds",
+            f"{form} AS form",
             f"{total} AS total",
             f"{state} AS state",
             "if(temporality = 'delta', max, NULL) AS largest",
@@ -84,7 +84,7 @@ class PointSql:
         keys = "".join(f"{key}, " for key in self.keys)
         lagged = f"""SELECT *, row_number() OVER stream AS nth, lagInFrame(total) OVER stream AS total_before,
             lagInFrame(state) OVER stream AS before FROM ({points})
-            WINDOW stream AS (PARTITION BY series_id, if(temporality = 'delta', 0, start_ns), bounds
+            WINDOW stream AS (PARTITION BY series_id, if(temporality = 'delta', 0, start_ns), form
                 ORDER BY time, original_ns ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"""
         signed = f"""SELECT *, multiIf(temporality = 'delta', [1], nth > 1 AND total >= total_before, [1, -1],
             nth > 1 OR ({_WHOLE}), [1], []) AS signs
