@@ -67,8 +67,8 @@ _HOUR = (
 ALTERNATIVES: dict[str, tuple[str, ...]] = {
     "input_tokens": ("input_tokens", "prompt_tokens", "inputTokens", "promptTokens"),
     "output_tokens": ("output_tokens", "completion_tokens", "outputTokens", "completionTokens"),
-    "cache_read_tokens": (*_CACHE_READ, "cacheReadInputTokens", "cachedInputTokens"),
-    "cache_write_tokens": (*_CACHE_WRITE, "cacheWriteInputTokens"),
+    "cache_read_tokens": (*_CACHE_READ, "cacheReadInputTokens", "cachedInputTokens", "cachedPromptTokens"),
+    "cache_write_tokens": (*_CACHE_WRITE, "cacheWriteInputTokens", "cacheCreationInputTokens", "cacheWriteTokens"),
     "cache_write_5m_tokens": _FIVE_MINUTES,
     "cache_write_1h_tokens": _HOUR,
     "reasoning_tokens": (*_REASONING, "reasoningTokens"),
@@ -159,6 +159,18 @@ def read_usage(value: Any) -> Counts:
     return _known({column: _first(found, paths) for column, paths in ALTERNATIVES.items()})
 
 
+def read_details(found: dict[str, Any]) -> Counts:
+    """The counts in `found` that are part of another: cache, reasoning. Totals are asked for elsewhere."""
+    return _known({column: _first(found, ALTERNATIVES[column]) for column in _DETAILS})
+
+
+_DETAILS = (
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+)
 _LIFETIMES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
 
 
