@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     spool_max_bytes: int = Field(
         4 * 2**30, gt=0, description="Largest spool; beyond it 503 until the store catches up."
     )
-    batch_max_spans: int = Field(10_000, gt=0, description="Most spans of one insert.")
+    batch_max_spans: int = Field(5_000, gt=0, description="Most spans of one insert.")
     batch_max_wait_s: float = Field(1.0, gt=0, description="Longest time a span waits in the spool for company.")
     retention_days: int = Field(30, gt=0, description="Days a span is kept; older start times are clamped to this age.")
     reader_count: int = Field(4, gt=0, description="Connections that answer queries.")
