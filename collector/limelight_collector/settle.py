@@ -28,7 +28,7 @@ from limelight_collector.query.stored_spans import (
     seen_trace_ids,
 )
 from limelight_collector.trace_memory import MAX_SPANS, MAX_TRACE_SPANS, Known, SeenTraces, TraceKey, TraceMemory
-from limelight_collector.traces import OWN, Verdict, decide, fact_of
+from limelight_collector.traces import OWN, TRITON, Verdict, decide, fact_of
 
 if TYPE_CHECKING:
     from limelight_collector.store import Store
@@ -262,7 +262,9 @@ def _told(row: Row) -> Verdict:
     """The verdict a row stands under."""
     kind, role = row["observation_type"], row.get("usage_role") or "own"
     if kind == "engine":
-        return Verdict("engine", model=row.get("request_model") or "")
+        queue_s = row.get("queue_s") if row["scope_name"] == TRITON else None
+        queue_ns = None if queue_s is None else round(queue_s * 1e9)
+        return Verdict("engine", model=row.get("request_model") or "", queue_ns=queue_ns)
     duplicate_of = row.get("duplicate_of") or ""
     return OWN if role == "own" else Verdict(role, bytes.fromhex(duplicate_of) if duplicate_of else b"")
 
@@ -271,6 +273,8 @@ def _apply(row: Row, verdict: Verdict, price: Price) -> None:
     """Put a row under a verdict, whichever it stood under before."""
     if verdict.role == "engine":
         row["request_model"] = verdict.model
+        if verdict.queue_ns is not None:
+            row["queue_s"] = verdict.queue_ns / 1e9
         return
     if row.get("usage_role") == "aggregate":
         for name in _SUMS:

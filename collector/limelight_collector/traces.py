@@ -8,6 +8,7 @@ framework's wrapper, the engine's. Exactly one of them is billable:
   equals the outermost; the others are `duplicate`s of it.
 * a model span whose usage is the sum of two or more calls below it is an `aggregate`.
 * an engine's span without a model has that of the nearest model call above it.
+* Triton's model span has queued from its QUEUE_START event until the compute span below it began.
 
 Nothing depends on the order in which spans arrive (docs/dialects.md, "Counted once").
 """
@@ -17,14 +18,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from limelight import semconv as s
+from limelight_collector.attributes import loads
 from limelight_collector.content import MODEL_TYPES
 
 Facts = Mapping[bytes, "Fact"]
 """Span id -> fact, of one trace."""
 
+TRITON = "triton-server"
+"""Scope of Triton's spans."""
 CLOCK_SLACK_NS = 5_000_000
 """How far a child may stick out of its parent: clocks of browsers and Node have milliseconds."""
 _MAX_CALLS_ABOVE = 32
@@ -56,6 +61,8 @@ class Fact:
     output_tokens: int | None = None
     details: int = 0
     nested_in: str = ""
+    queue_start_ns: int = 0
+    """When a Triton model began to queue."""
 
     @property
     def has_usage(self) -> bool:
@@ -65,11 +72,15 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a trace says of one of its spans: `role` is a `usage_role`; `model` is an engine's, its own or inherited."""
+    """What a trace says of one of its spans: `role` is a `usage_role`; the rest is about engines.
+
+    `model` is its own or inherited, `queue_ns` how long a Triton model queued.
+    """
 
     role: str
     duplicate_of: bytes = b""
     model: str = ""
+    queue_ns: int | None = None
 
 
 OWN = Verdict("own")
@@ -98,6 +109,7 @@ def fact_of(row: Mapping[str, Any]) -> Fact:
         answered,
         sum(1 for name in _DETAILS if row.get(name) not in (None, "")),
         nested.strip('"'),
+        _queue_start_ns(row.get("events") or "") if row["scope_name"] == TRITON else 0,
     )
 
 
@@ -117,7 +129,8 @@ def decide(facts: Facts) -> dict[bytes, Verdict]:
         verdicts[total.span_id] = Verdict("aggregate")
     for fact in engines:
         outer = nearest.get(fact.span_id)
-        verdicts[fact.span_id] = Verdict("engine", model=_name(fact) or (_name(outer) if outer else ""))
+        model = _name(fact) or (_name(outer) if outer else "")
+        verdicts[fact.span_id] = Verdict("engine", model=model, queue_ns=_queue_ns(fact, engines))
     return verdicts
 
 
@@ -167,7 +180,10 @@ def _is_copy(outer: Fact, inner: Fact) -> bool:
         return False
     if outer.has_usage and inner.has_usage:
         return _agree(outer, inner)
-    return outer.scope_name != inner.scope_name and outer.kind == inner.kind
+    if outer.kind != inner.kind:
+        return False
+    # no embedding is part of another: Vercel 7 has a span for the function around that for its call
+    return outer.scope_name != inner.scope_name or (outer.kind == "embedding" and not outer.has_usage)
 
 
 def _agree(one: Fact, other: Fact) -> bool:
@@ -223,6 +239,28 @@ def _aggregates(
         answered = sum(part.output_tokens or 0 for part in parts)
         if (fact.input_tokens or 0, fact.output_tokens or 0) == (given, answered):
             yield fact
+
+
+# -- engines -----------------------------------------------------------------------------------------------------------
+def _queue_start_ns(events: str) -> int:
+    """Unix time of QUEUE_START in a row's events; 0 without one."""
+    listed: Any = loads(events) if "QUEUE_START" in events else None
+    times = (event["time"] for event in listed or () if event.get("name") == "QUEUE_START")
+    return next(map(_time_ns, times), 0)
+
+
+def _time_ns(text: str) -> int:
+    """Nanoseconds since 1970 of a time as rows hold it: RFC 3339 in UTC with nine digits."""
+    moment = datetime.fromisoformat(text[:19]).replace(tzinfo=timezone.utc)
+    return int(moment.timestamp()) * 10**9 + int(text[20:29])
+
+
+def _queue_ns(fact: Fact, engines: list[Fact]) -> int | None:
+    """How long a Triton model queued: until the first span below it that is no model itself began."""
+    if not fact.queue_start_ns:
+        return None
+    starts = [below.start_ns for below in engines if below.parent_id == fact.span_id and not below.models]
+    return max(0, min(starts) - fact.queue_start_ns) if starts else None
 
 
 # -- ancestry ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from limelight_collector.query.window import BOUND, Window
 from limelight_collector.store import Store
 from limelight_collector.store.columns import COLUMNS
 from limelight_collector.trace_memory import MAX_TRACE_SPANS
+from limelight_collector.traces import TRITON
 
 Key = tuple[bytes, bytes]
 """(trace id, span id)."""
@@ -21,7 +22,8 @@ _FACTS = (
     "trace_id, span_id, parent_span_id, start_time, duration_ns, observation_type, scope_name, request_model, "
     "response_model, response_id, input_tokens, output_tokens, aggregate_input_tokens, aggregate_output_tokens, "
     "cache_read_tokens, cache_write_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, "
-    "service_tier, reported_cost_usd, usage_role, duplicate_of, "
+    "service_tier, reported_cost_usd, usage_role, duplicate_of, queue_s, "
+    f"if(scope_name = '{TRITON}', events, '') AS events, "
     f"trimBoth(attributes['{s.LIMELIGHT_NESTED_IN}'], '\"') AS nested_in"
 )
 _ALL = ", ".join(column.name for column in COLUMNS)

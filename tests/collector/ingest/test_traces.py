@@ -186,3 +186,12 @@ def test_the_order_of_arrival_decides_nothing(facts: list[Fact], chance: Any) ->
             assert in_order[verdict.duplicate_of].role != "duplicate"
         else:
             assert verdict.duplicate_of == b""
+
+
+def test_a_triton_model_queued_until_its_compute_span_began() -> None:
+    model = Fact(IDS["a"], bytes(8), 0, 100 * MS, "engine", "triton-server", frozenset({"m"}), queue_start_ns=10 * MS)
+    compute = Fact(IDS["b"], IDS["a"], 25 * MS, 90 * MS, "engine", "triton-server")
+    step_of_ensemble = Fact(IDS["c"], IDS["a"], 15 * MS, 90 * MS, "engine", "triton-server", frozenset({"n"}))
+    found = decide({fact.span_id: fact for fact in (model, compute, step_of_ensemble)})
+    assert (found[IDS["a"]].queue_ns, found[IDS["b"]].queue_ns) == (15 * MS, None)
+    assert decide({IDS["a"]: model})[IDS["a"]].queue_ns is None
