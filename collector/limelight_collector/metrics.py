@@ -35,11 +35,11 @@ def _counter(name: str, text: str, *labels: str) -> Counter:
     return Counter(f"limelight_{name}", text, labels, registry=REGISTRY)
 
 
-def _by_signal(name: str, text: str) -> dict[str, Counter]:
-    """One counter a signal, by transport, named as the OpenTelemetry Collector names its items."""
+def _by_signal(name: str, text: str, *labels: str) -> dict[str, Counter]:
+    """One counter a signal, named as the OpenTelemetry Collector names its items."""
     items = {"traces": "spans", "metrics": "metric_points", "logs": "log_records"}
     return {
-        signal: _counter(name.format(item), text.format(item.replace("_", " ").capitalize()), "transport")
+        signal: _counter(name.format(item), text.format(item.replace("_", " ").capitalize()), *labels)
         for signal, item in items.items()
     }
 
@@ -56,18 +56,18 @@ PROCESS_UPTIME = _gauge("process_uptime", "Seconds since this process began to s
 PROCESS_MEMORY_RSS = _gauge("process_memory_rss", "Resident memory in bytes.")
 
 RECEIVER_REQUESTS = _counter("receiver_requests", "OTLP requests by outcome.", "transport", "signal", "outcome")
-RECEIVER_ACCEPTED = _by_signal("receiver_accepted_{}", "{} acknowledged.")
-RECEIVER_REJECTED = _by_signal("receiver_rejected_{}", "{} answered with partial_success.")
-RECEIVER_REFUSED = _by_signal("receiver_refused_{}", "Valid {} answered with a retryable error.")
+RECEIVER_ACCEPTED = _by_signal("receiver_accepted_{}", "{} acknowledged.", "transport")
+RECEIVER_REJECTED = _by_signal("receiver_rejected_{}", "{} answered with partial_success.", "transport")
+RECEIVER_REFUSED = _by_signal("receiver_refused_{}", "Valid {} answered with a retryable error.", "transport")
 RECEIVER_FAILED_SPANS = _counter("receiver_failed_spans", "Requests lost to a bug of ours.", "transport")
 MEMORY_REFUSED = _counter("processor_memory_limiter_refused_requests", "Requests over the in-flight byte budget.")
 
 QUEUE_SIZE = _gauge("exporter_queue_size", "Requests in the spool.")
 QUEUE_CAPACITY = _gauge("exporter_queue_capacity", "Bytes the spool may hold.")
 IN_FLIGHT_REQUESTS = _gauge("exporter_in_flight_requests", "Inserts the store is working on.")
-SENT_SPANS = _counter("exporter_sent_spans", "Spans the store has taken.")
-SEND_FAILED_SPANS = _counter("exporter_send_failed_spans", "Spans in dead-lettered requests.")
-ENQUEUE_FAILED_SPANS = _counter("exporter_enqueue_failed_spans", "Spans the spool could not take.")
+SENT = _by_signal("exporter_sent_{}", "{} the store has taken.")
+SEND_FAILED = _by_signal("exporter_send_failed_{}", "{} in dead-lettered requests.")
+ENQUEUE_FAILED = _by_signal("exporter_enqueue_failed_{}", "{} the spool could not take.")
 
 WAL_BYTES = _gauge("wal_bytes", "Compressed bytes in the spool, dead letters included.")
 WAL_CAPACITY_BYTES = _gauge("wal_capacity_bytes", "Bytes the spool may hold.")
@@ -76,8 +76,8 @@ WAL_FSYNC_SECONDS = _histogram("wal_fsync_duration_seconds", "One group commit o
 WAL_QUARANTINED = _counter("wal_quarantined_segments", "Damaged spool records or files set aside.")
 INGEST_LAG_SECONDS = _gauge("ingest_lag_seconds", "Age of the oldest acknowledged request that is not stored yet.")
 DEADLETTER_RECORDS = _gauge("deadletter_records", "Requests that cannot be stored, kept with the reason.")
-DEDUP_SPANS = _counter("dedup_spans", "Spans of requests that had been taken before.")
-CLAMPED_TIMESTAMPS = _counter("clamped_timestamps", "Spans whose start time was moved into the kept range.")
+DEDUP = _by_signal("dedup_{}", "{} of requests that had been taken before.")
+CLAMPED_TIMESTAMPS = _counter("clamped_timestamps", "Items whose time was moved into the kept range.")
 TRUNCATED_ATTRIBUTES = _counter("truncated_attributes", "Attributes cut or dropped over the per-span caps.")
 PENDING_SPANS = _counter("pending_spans", "Early copies of spans (Logfire) that are not kept: the span comes whole.")
 AMENDED_SPANS = _counter("amended_spans", "Stored spans stored again, because later spans of their trace changed them.")

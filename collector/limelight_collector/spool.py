@@ -142,7 +142,7 @@ class Spool:
         except Unavailable as error:
             future = Future[bool]()
             future.set_exception(error)
-        future.add_done_callback(lambda done: metrics.ENQUEUE_FAILED_SPANS.inc(spans if done.exception() else 0))
+        future.add_done_callback(lambda done: metrics.ENQUEUE_FAILED[signal].inc(spans if done.exception() else 0))
         return future
 
     def _append(
@@ -167,7 +167,7 @@ class Spool:
 
         def settle(fresh: bool) -> None:
             if not fresh:
-                metrics.DEDUP_SPANS.inc(spans)
+                metrics.DEDUP[signal].inc(spans)
                 return
             self.pending_records += 1
             self.pending_spans += spans

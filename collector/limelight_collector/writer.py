@@ -165,7 +165,7 @@ class Writer:
         return ready
 
     def _bury(self, record: Record, reason: str) -> None:
-        metrics.SEND_FAILED_SPANS.inc(record.spans)
+        metrics.SEND_FAILED[record.signal].inc(record.spans)
         self._spool.bury(record.seq, reason)
 
     # -- insert --------------------------------------------------------------------------------------------------------
@@ -204,7 +204,8 @@ class Writer:
                     is_whole = False
                 continue
             metrics.STORAGE_INSERT_SECONDS.observe(time.perf_counter() - started)
-            metrics.SENT_SPANS.inc(len(batch))
+            for signal, rows in (("traces", batch.rows), ("metrics", batch.points), ("logs", batch.logs)):
+                metrics.SENT[signal].inc(len(rows))
             self.storage_failing = suspects > 0
         if suspects:
             self.storage_failing = True

@@ -66,6 +66,22 @@ def test_every_table_is_durable_and_keyed_by_project_first(client: Client, table
     assert "ORDER BY (project_id, " in ddl
 
 
+def test_what_is_older_than_the_retention_ends_in_every_table_with_a_time(tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path, retention_days=7))
+    rows = store.query("SELECT name, extract(create_table_query, 'TTL (.*?) SETTINGS') AS ttl FROM system.tables "
+                       "WHERE database = currentDatabase() AND ttl != '' ORDER BY name").rows  # fmt: skip
+    store.close()
+    days = " + toIntervalDay(8)"  # one more than asked: what is moved to the oldest day survives there
+    assert rows == [
+        ("flags", f"toDate(start_time){days}"),
+        ("log_times", f"toDate(max_time){days}"),
+        ("logs", f"toDate(time){days}"),
+        ("metric_points", f"toDate(time){days}"),
+        ("metric_series", f"toDate(last_time){days}"),
+        ("spans", f"toDate(start_time){days}"),
+    ]
+
+
 def test_a_store_of_a_newer_release_is_refused_untouched(client: Client, tmp_path: Path) -> None:
     migrate(client)
     client.command("DROP TABLE scores")

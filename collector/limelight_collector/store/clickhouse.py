@@ -44,7 +44,14 @@ _CHDB_OPTIONS = {
     "background_schedule_pool_size": 2,
     "background_common_pool_size": 1,
 }
-_TIME_COLUMNS = {"spans": "start_time", "flags": "start_time", "metric_points": "time", "logs": "time"}
+_TIME_COLUMNS = {
+    "spans": "start_time",
+    "flags": "start_time",
+    "metric_points": "time",
+    "metric_series": "last_time",
+    "logs": "time",
+    "log_times": "max_time",
+}
 """Tables whose rows end after the retention, and the time it counts from."""
 _FLAG_NAMES = ["start_time" if f.name == "start_ns" else f.name for f in dataclasses.fields(Flag)]
 _SCORE_NAMES = [f.name for f in dataclasses.fields(Score)]
@@ -90,12 +97,7 @@ class ClickHouseStore:
     def _apply_retention(self) -> None:
         # One day more than asked: a span whose clock was wrong is moved to the oldest day kept and must survive there.
         days = min(self._settings.retention_days, _LONGEST_RETENTION_DAYS) + 1
-        for table, time in (
-            ("spans", "start_time"),
-            ("flags", "start_time"),
-            ("metric_points", "time"),
-            ("logs", "time"),
-        ):
+        for table, time in _TIME_COLUMNS.items():
             ttl = f"toDate({time}) + toIntervalDay({days})"
             ddl = self._writer.query(f"SHOW CREATE TABLE {table}").result_rows[0][0]
             if ttl not in ddl:

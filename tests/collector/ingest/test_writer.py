@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 
-from collector.ingest.otlp import NOW, PRICES, MemoryStore, logs, request, running, span
+from collector.ingest.otlp import NOW, PRICES, MemoryStore, logs, metrics_request, request, running, span
 from limelight_collector import metrics, normalise
 from limelight_collector.batch import Batch
 from limelight_collector.errors import Rejected, Unavailable
@@ -86,6 +87,32 @@ def test_only_the_poison_record_is_set_aside(services: Services) -> None:
     assert names(store) == sorted(f"good {number}" for number in range(1, 10) if number != 4)
     assert services.spool.deadletters() == [(4, "cannot be stored")]
     assert services.spool.pending_records == 0
+
+
+def test_metric_points_and_log_records_move_are_counted_and_only_the_poison_one_is_set_aside(
+    services: Services,
+) -> None:
+    def refuse(batch: Batch) -> None:
+        if any(row["metric"] == "poison" for row in batch.points):
+            raise Rejected("bad_request", "cannot be stored")
+
+    def counted(state: str, item: str) -> float:
+        return metrics.REGISTRY.get_sample_value(f"limelight_exporter_{state}_{item}_total") or 0.0
+
+    kinds = [(state, item) for state in ("sent", "send_failed") for item in ("spans", "metric_points", "log_records")]
+    before = [counted(*kind) for kind in kinds]
+    store = MemoryStore(refuse)
+    for name in ("good", "poison", "fine"):
+        points = [NumberDataPoint(time_unix_nano=NOW + n, as_int=n) for n in range(2)]
+        payload = metrics_request(Metric(name=name, gauge=Gauge(data_points=points))).SerializeToString()
+        services.spool.append("p", "metrics", payload, NOW, 2).result(30)
+    services.spool.append("p", "logs", logs({"k": 1}, {"k": 2}, {"k": 3}).SerializeToString(), NOW, 3).result(30)
+    put(services, 1)
+    assert writer_of(services, store).write_once() == 5
+    assert sorted(key[1] for key in store.points) == ["fine", "fine", "good", "good"]
+    assert (len(store.logs), len(store.spans)) == (3, 1)
+    assert services.spool.deadletters() == [(2, "cannot be stored")]
+    assert [counted(*kind) - was for kind, was in zip(kinds, before, strict=True)] == [1, 4, 3, 0, 2, 0]
 
 
 def test_a_record_that_cannot_be_normalised_costs_only_itself(
