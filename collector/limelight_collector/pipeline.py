@@ -87,5 +87,6 @@ def rows(record: Record, retention_ns: int, price: Callable[[dict[str, Any]], No
                 price(row)
                 found.spans.append(row)
                 found.flags.extend(flags.detect(row))
-                found.scores.extend(normalise.span_scores(span, record.project_id))
+                if row["events"]:
+                    found.scores.extend(normalise.span_scores(span, record.project_id))
     return found

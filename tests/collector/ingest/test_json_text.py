@@ -37,6 +37,8 @@ LEAVES = st.one_of(
     st.integers(),
     st.integers(min_value=-(2**70), max_value=2**70),
     st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(1e-5, 1e17),
+    st.floats(-1, 1),
     st.text(st.characters(exclude_categories=["Cs"])),
     st.text(st.sampled_from('"\\/\b\f\n\r\t\x00\x1f\x7f\u2028é😀'), max_size=100),
 )
@@ -72,6 +74,7 @@ def test_any_text_is_read_as_the_json_module_does(text: str) -> None:
         "1e-7",
         "-0",
         "-0.0",
+        "[0.0001, 0.00009999, 999999999999999.9, 1000000000000000.0]",
         "[NaN, Infinity, -Infinity]",
         '"\\ud800"',
         '"\\ud83d\\ude00"',
@@ -88,7 +91,18 @@ def test_what_the_two_libraries_do_not_agree_on_is_read_as_the_json_module_does(
 
 
 @pytest.mark.parametrize(
-    "value", [1e-7, [1e-5], {"a": 1e16}, 2**64, [2**64], "x" * 100 + "\ud800", ["\ud800"], {"a": {"b": -0.0}}]
+    "value",
+    [
+        1e-7,
+        [1e-5],
+        [1e-4, 9.999e-5, 1e15, 999999999999999.9, 1e16],
+        {"a": 1e16},
+        2**64,
+        [2**64],
+        "x" * 100 + "\ud800",
+        ["\ud800"],
+        {"a": {"b": -0.0}},
+    ],
 )
 def test_what_the_two_libraries_do_not_agree_on_is_written_as_the_json_module_does(value: Any) -> None:
     assert dumps(value) == EXACT(value)
