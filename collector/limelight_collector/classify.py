@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from limelight import semconv as s
 from limelight_collector import dialects, vocabulary
@@ -15,11 +15,14 @@ from limelight_collector.content import MODEL_TYPES
 
 Row = dict[str, Any]
 
+_LOGFIRE_ANSWERS = frozenset({s.OUTPUT_MESSAGES, "response_data"})
 _PLAIN = frozenset(vocabulary.HOSTS.values()) | {"ollama", "vllm", "azure"}
 
 
 def observation_type(attributes: dict[str, Any], span: Span, scope: InstrumentationScope, found: Row) -> str:
     """The `observation_type`: a dialect's own word for it, else what the operation says, else a model with usage."""
+    if scope.name.startswith("logfire.") and _opens_stream(attributes, span, found):
+        return "span"
     for key in dialects.KIND_KEYS:
         if key in attributes:
             kind = vocabulary.KINDS.get(str(parsed(attributes[key])).lower())
@@ -28,7 +31,7 @@ def observation_type(attributes: dict[str, Any], span: Span, scope: Instrumentat
     vercel = attributes.get("ai.operationId")
     if isinstance(vercel, str):
         return vocabulary.VERCEL_OPERATIONS.get(vercel.rpartition(".")[2], "chain")
-    if span.name == "llm_request" or scope.name == "triton-server":
+    if span.name == "llm_request" or scope.name in vocabulary.ENGINE_SCOPES:
         return "engine"
     if found.get("mcp_method") == "tools/call":
         return "tool"
@@ -42,6 +45,24 @@ def observation_type(attributes: dict[str, Any], span: Span, scope: Instrumentat
         return vocabulary.KINDS[kind.lower()]
     has_model = "request_model" in found or "response_model" in found
     return "llm" if has_model and ("input_tokens" in found or "output_tokens" in found) else "span"
+
+
+def operation(row: Row, attributes: dict[str, Any]) -> str:
+    """The operation: as named, unless the kind of the span says that it is none of that; else what its kind does."""
+    given, kind = row.get("operation", ""), row["observation_type"]
+    if not given and kind == "llm" and attributes.get("llm.request.type") == "completion":
+        given = "completion"
+    given = vocabulary.OPERATION_NAMES.get(given, given)
+    usual = vocabulary.TYPE_OPERATIONS.get(kind, "")
+    told = vocabulary.OPERATIONS.get(given.lower(), kind)  # LangSmith: embeddings for a retriever, chat for a prompt
+    return usual if not given or (told != kind and kind not in ("engine", "span")) else given
+
+
+def _opens_stream(attributes: dict[str, Any], span: Span, found: Row) -> bool:
+    """Whether this is Logfire's span of a streamed request: the call is the span of the stream that follows it."""
+    answered = "output_tokens" in found or "input_tokens" in found or _LOGFIRE_ANSWERS & attributes.keys()
+    is_span = attributes.get("logfire.span_type") == "span"
+    return is_span and not answered and span.status.code != Status.STATUS_CODE_ERROR
 
 
 def name_model(row: Row) -> None:

@@ -18,8 +18,8 @@ Row = dict[str, Any]
 
 _MAX_ROUTES = 20_000
 """Names remembered: they come from clients."""
-_JSON_PREFIX = "mlflow."
-"""MLflow JSON-encodes every value, plain words included."""
+_JSON_PREFIX = ("mlflow.", "model")
+"""MLflow JSON-encodes every value, plain words included: also of `model` and `model_name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ def _build() -> dict[str, _Route]:
             scale = dialects.SCALES.get(key)
             columns.setdefault(key, []).append((column, rank, _scaled(convert, scale) if scale else convert))
     content = {key for keys in dialects.CONTENT.values() for key in keys} | {"ai.response.text", *dialects.VERCEL_PARTS}
-    objects = {*dialects.USAGE_OBJECTS, *dialects.USAGE_DETAILS, *dialects.COST_OBJECTS, *dialects.PARAMETER_OBJECTS}
+    objects = {*dialects.USAGE_OBJECTS, *dialects.USAGE_DETAILS, *dialects.COST_OBJECTS}
+    objects |= {*dialects.PARAMETER_OBJECTS, *dialects.PROVIDER_OBJECTS}
     others = {*content, *objects, *dialects.DROPPED}
     return {
         key: _Route(

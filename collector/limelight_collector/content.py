@@ -27,8 +27,12 @@ def fill_content(row: Row, content: dict[str, Any]) -> None:
         return
     if "ai.response.text" in content or "ai.response.toolCalls" in content:
         content = {**content, "ai.response.*": [_vercel_answer(content)]}
-    given = _messages(content, "input_messages", "user")
+    is_embedding = row["observation_type"] == "embedding"
+    asked = {key: content[key] for key in content.keys() & dialects.SURE_MESSAGES} if is_embedding else content
+    given = _messages(asked, "input_messages", "user")
     answer = _messages(content, "output_messages", "assistant")
+    if answer and row.get("status") == "error" and not any(len(message) > 2 or message["parts"] for message in answer):
+        answer = []  # LangChain answers for a call that failed, but says nothing
     instructions = messages.read_instructions(_first(content, "system_instructions"))
     if given:
         row["input_messages"] = dumps(given)
@@ -37,6 +41,8 @@ def fill_content(row: Row, content: dict[str, Any]) -> None:
         row["input_text"] = _text(_first(content, "input_messages", dialects.SURE_MESSAGES)) or _text(
             _first(content, "input_text")
         )
+        if is_embedding:
+            row["input_text"] = _embedded(row["input_text"])
     if answer:
         row["output_messages"] = dumps(answer)
         calls = messages.tool_calls(answer)
@@ -44,7 +50,7 @@ def fill_content(row: Row, content: dict[str, Any]) -> None:
         reasons = messages.finish_reasons(answer)
         if reasons:
             row.setdefault("finish_reasons", reasons)
-    else:
+    elif answer is None:
         row["output_text"] = _text(_first(content, "output_messages", dialects.SURE_MESSAGES)) or _text(
             _first(content, "output_text")
         )
@@ -66,14 +72,16 @@ def fold(reason: str) -> str:
 def _messages(content: dict[str, Any], column: str, role: str) -> list[messages.Message] | None:
     if content.keys().isdisjoint(_SOURCES[column]):
         return None
+    hollow = None
     for key in dialects.CONTENT[column]:
         value = content.get(key)
         if not value:
             continue
         found = messages.read_messages(value, role, is_sure=key in dialects.SURE_MESSAGES)
-        if found:
+        if found and any(message["parts"] for message in found):
             return found
-    return None
+        hollow = hollow or found  # LiteLLM: the tool call is missing here, and told elsewhere
+    return hollow
 
 
 def _vercel_answer(content: dict[str, Any]) -> Part:
@@ -117,7 +125,13 @@ def _fill_tool(row: Row, content: dict[str, Any]) -> None:
     row["tool_result"] = _json(_first(content, "tool_result"))
     if row["observation_type"] == "tool":
         row["tool_args"] = row["tool_args"] or _json(row.get("input_text"))
-        row["tool_result"] = row["tool_result"] or _json(row.get("output_text"))
+        row["tool_result"] = row["tool_result"] or _json(_tool_answer(parsed(row.get("output_text"))))
+
+
+def _tool_answer(value: Any) -> Any:
+    """What a tool answered, without LangChain's message around it: `{output: {type: tool, content}}`."""
+    inner = value.get("output") if isinstance(value, dict) else None
+    return inner.get("content") if isinstance(inner, dict) and inner.get("type") == "tool" else value
 
 
 def _fill_retrieval(row: Row, content: dict[str, Any]) -> None:
@@ -141,6 +155,8 @@ def _document_list(value: Any) -> Any:
 def _query(value: Any) -> str:
     if isinstance(value, dict):
         value = next((value[key] for key in ("query", "input", "question") if isinstance(value.get(key), str)), value)
+    if isinstance(value, dict) and isinstance(given := value.get("args"), list) and given:  # a traced function's
+        value = given[0]
     return _text(value)
 
 
@@ -172,10 +188,19 @@ _DOCUMENT_FIELDS = {
 
 
 def _metadata(content: dict[str, Any]) -> Any:
-    found = _first(content, "metadata")
-    if isinstance(found, dict):
-        return {key: parsed(value) for key, value in found.items() if not key.startswith("LANGSMITH_")} or None
-    return found
+    """What all sources tell; of a name in several of them, what the best one tells."""
+    merged: Any = None
+    for key in reversed(dialects.CONTENT["metadata"]):
+        given = content.get(key)
+        if given in _EMPTY:
+            continue
+        if not key.endswith(".*"):
+            given = parsed(given)
+        elif isinstance(given, dict):
+            given = {name: parsed(value) for name, value in given.items() if not name.startswith("LANGSMITH_")}
+        is_more = isinstance(merged, dict) and isinstance(given, dict)
+        merged = {**merged, **given} if is_more else given
+    return merged or None
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -187,8 +212,21 @@ def _first(content: dict[str, Any], column: str, among: frozenset[str] | None = 
         if key in content and (among is None or key in among):
             value = content[key]
             if value or value not in _EMPTY:
-                return value
+                return _unquoted(value) if key in dialects.JSON_TEXTS else value
     return None
+
+
+def _unquoted(value: Any) -> Any:
+    """Text, or a list of texts, out of the quotes of JSON."""
+    if isinstance(value, list):
+        return [_unquoted(item) for item in value]
+    found = loads(value) if isinstance(value, str) and value.startswith('"') else None
+    return found if isinstance(found, str) else value
+
+
+def _embedded(text: str) -> str:
+    """What is embedded, where `text` is a whole request for it."""
+    return _text(_object(text).get("input")) or text
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -205,6 +243,8 @@ def _text(value: Any) -> str:
         texts = [_leaf_text(item) for item in value]
         if all(text is not None for text in texts):
             return "\n".join(text for text in texts if text)
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return "\n".join(value)
     return dumps(value)
 
 

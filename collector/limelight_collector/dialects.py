@@ -19,11 +19,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "provider": (
         s.PROVIDER_NAME,
         "llm.provider",
+        "langsmith.metadata.ls_provider",  # of a failed call `gen_ai.system` says no more than langchain
         _G + "system",
         "llm.system",
         "ai.model.provider",
         "mlflow.llm.provider",
-        "langsmith.metadata.ls_provider",
     ),
     "request_model": (
         s.REQUEST_MODEL,
@@ -68,6 +68,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "llm.finish_reason",
         "ai.response.finishReason",
         "anthropic.message.stop_reason",
+        "langfuse.observation.metadata.finish_reason",
     ),
     # tokens
     "input_tokens": (
@@ -78,6 +79,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "ai.usage.tokens",
         "ai.usage.promptTokens",
         "decision.token_count.input",
+        _G + "response.prompt_tokens",
     ),
     "output_tokens": (
         s.USAGE_OUTPUT_TOKENS,
@@ -85,6 +87,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         _T + "completion",
         "ai.usage.outputTokens",
         "ai.usage.completionTokens",
+        _G + "response.completion_tokens",
     ),
     "cache_read_tokens": (
         s.USAGE_CACHE_READ_INPUT_TOKENS,
@@ -174,8 +177,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "mlflow.trace.user",
         _G + "user.id",
         _G + "request.user",
+        "metadata.user_api_key_user_id",
     ),
-    "end_user": (_G + "user", "llm.user"),
+    "end_user": (_G + "user", "llm.user", "metadata.user_api_key_end_user_id"),
     "agent_name": (s.AGENT_NAME, "agent.name", "agent_name"),
     "workflow_name": (s.WORKFLOW_NAME, "traceloop.workflow.name"),
     "function_id": ("ai.telemetry.functionId",),
@@ -210,7 +214,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
 CHUNK_EVENTS = frozenset({"gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
 """One event a streamed chunk (Traceloop): not kept, the answer is whole elsewhere."""
 
-FIRST_TOKEN_EVENTS = CHUNK_EVENTS | {"First Token Stream Event", "ai.stream.firstChunk"}
+CHUNK_EVENTS_PREFIX = "mlflow.chunk.item."
+"""The same, numbered."""
+
+FIRST_TOKEN_EVENTS = CHUNK_EVENTS | {"First Token Stream Event", "ai.stream.firstChunk", CHUNK_EVENTS_PREFIX + "0"}
 """Span events whose time is the arrival of the first token; of several the earliest counts."""
 
 FIRST_TOKEN_TIMES = ("langfuse.observation.completion_start_time",)
@@ -278,6 +285,7 @@ CONTENT: dict[str, tuple[str, ...]] = {
     "metadata": (
         s.METADATA,
         "metadata",
+        "langfuse.observation.metadata.*",
         "langfuse.trace.metadata.*",
         "langsmith.metadata.*",
         "traceloop.association.properties.*",
@@ -314,8 +322,11 @@ USAGE_DETAILS = {
 COST_OBJECTS = ("langfuse.observation.cost_details", "mlflow.llm.cost")
 """Sources of a reported cost that are objects."""
 
-PARAMETER_OBJECTS = ("llm.invocation_parameters", "langfuse.observation.model.parameters")
-"""Request parameters as one object."""
+PROVIDER_OBJECTS = ("ai.response.providerMetadata",)
+"""`{provider: {…}}`: what a provider told of one call besides the answer."""
+
+PARAMETER_OBJECTS = ("llm.invocation_parameters", "langfuse.observation.model.parameters", "mlflow.spanInputs")
+"""Request parameters of model calls as one object."""
 
 PARAMETERS = {
     "request_temperature": ("temperature",),
@@ -327,11 +338,39 @@ PARAMETERS = {
 }
 """What they are called in there."""
 
-REQUEST_OBJECTS = ("langfuse.observation.input", _G + "prompt", "mlflow.spanInputs", "input.value")
+REQUEST_OBJECTS = ("langfuse.observation.input", _G + "prompt", "mlflow.spanInputs", "ai.prompt", "input.value")
 """Sources that may be a whole request to a provider."""
 
 RESPONSE_OBJECTS = ("langfuse.observation.output", _G + "completion", "mlflow.spanOutputs", "output.value")
 """Sources that may be a whole response of a provider."""
+
+JSON_TEXTS = frozenset(
+    {
+        "ai.value",
+        "ai.values",
+        "mlflow.spanInputs",
+        "mlflow.spanOutputs",
+        "traceloop.entity.input",
+        "traceloop.entity.output",
+    }
+)
+"""Content that is JSON whatever it is: a text comes in quotes."""
+
+INVENTED: tuple[tuple[str, dict[str, float]], ...] = (
+    (
+        "openlit.",
+        {"request_temperature": 1.0, "request_top_p": 1.0, "request_max_tokens": -1, "request_seed": 0},
+    ),
+    ("langfuse-sdk", {"request_temperature": 1.0, "request_top_p": 1.0}),
+)
+"""Beginning of a scope's name -> values it sends where the program set none."""
+
+PHASE_EVENTS = {
+    "compute_input_s": ("COMPUTE_START", "COMPUTE_INPUT_END"),
+    "compute_infer_s": ("COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START"),
+    "compute_output_s": ("COMPUTE_OUTPUT_START", "COMPUTE_END"),
+}
+"""Seconds between two events of an engine's span (Triton)."""
 
 DROPPED = frozenset({"ai.embedding", "ai.embeddings", "logfire.json_schema", "llm.headers", "hidden_params"})
 """Attributes that are not kept: vectors, copies, secrets. See also `unfold.is_dropped`."""

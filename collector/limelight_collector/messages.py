@@ -121,11 +121,21 @@ def _unwrap(found: Any) -> list[Any] | None:
         return _generations(generations)
     if isinstance(items := found.get("output"), list) and found.get("object") == "response":
         return [{"type": "message", "status": found.get("status"), "items": items}]
-    if isinstance(inner := found.get("input"), list | str) and ("model" in found or "instructions" in found):
-        return inner if isinstance(inner, list) else [{"role": "user", "content": inner}]
+    if asked := _asked(found):
+        return asked
     if isinstance(inner := found.get("message"), dict) and ("done" in found or "done_reason" in found):
         return [{**inner, "finish_reason": found.get("done_reason")}]
     return [found]
+
+
+def _asked(found: dict[str, Any]) -> list[Any] | None:
+    """The input of OpenAI's responses API, or the prompt of Vercel's functions."""
+    given = found.get("input") if "model" in found or "instructions" in found else None
+    if given is None and found.keys() <= {"prompt", "system"}:
+        given = found.get("prompt")
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    return given if isinstance(given, list) else None
 
 
 def _choice(choice: dict[str, Any]) -> dict[str, Any]:

@@ -21,23 +21,26 @@ from limelight import semconv as s
 from limelight_collector import dialects, metrics, vocabulary
 from limelight_collector.attributes import Attributes, dumps, parsed, read_attributes
 from limelight_collector.batch import Score
-from limelight_collector.classify import name_model, observation_type
+from limelight_collector.classify import name_model, observation_type, operation
 from limelight_collector.coalesce import coalesce
-from limelight_collector.content import MODEL_TYPES, fill_content, fold
+from limelight_collector.content import MODEL_TYPES, fill_content
 from limelight_collector.content_events import NAMES as CONTENT_EVENTS
 from limelight_collector.content_events import read_events
 from limelight_collector.convert import MAX_INT64, as_float, as_text, converter
+from limelight_collector.response import exception_of, fill, fill_provider, fill_response
 from limelight_collector.usage import as_object, read_cost, read_usage
 
 Row = dict[str, Any]
 
 _MAX_UINT32 = 2**32 - 1
+_MAX_STREAM_S = 86_400
 _HOUR_NS = 3600 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPAN_KINDS = ("", "internal", "server", "client", "producer", "consumer")
 _TOKEN_SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _EXCEPTION = "exception"
 _STACKTRACE_MAX_CHARS = 4096
+_INVENTORS = tuple(start for start, _ in dialects.INVENTED)
 _PENDING = "pending_span"  # Logfire: the early copy of a span that will come whole
 
 
@@ -65,17 +68,23 @@ def span_row(
     sorted_ = coalesce(attributes.values)
     found = sorted_.columns
     row = _identity(source, scope, span, project_id, received_ns)
-    row.update(_times(span, received_ns, retention_ns))
+    streamed_ns = _streamed_ns(attributes.values) if scope.name.startswith("logfire.") else 0
+    if streamed_ns:
+        found["is_stream"] = True
+    row.update(_times(span, received_ns, retention_ns, streamed_ns))
     row["environment"] = found.pop("environment", "") or source.environment
     row.update(found)
     row["observation_type"] = observation_type(attributes.values, span, scope, found)
+    row["operation"] = operation(row, attributes.values)
     events = _events(row, span, attributes)
     if sorted_.objects:
         _objects(row, sorted_.objects)
+    if scope.name.startswith(_INVENTORS):
+        _forget_invented(row)
     name_model(row)
     fill_content(row, {**events, **sorted_.content} if events else sorted_.content)
     if row["observation_type"] in MODEL_TYPES:
-        _response(row, sorted_.content)
+        fill_response(row, sorted_.content)
     elif row["observation_type"] == "tool":
         row["tool_name"] = row.get("tool_name") or _tool_name(span.name)
     _tokens(row)
@@ -112,10 +121,10 @@ def _identity(source: Source, scope: InstrumentationScope, span: Span, project_i
     }
 
 
-def _times(span: Span, received_ns: int, retention_ns: int) -> Row:
+def _times(span: Span, received_ns: int, retention_ns: int, streamed_ns: int = 0) -> Row:
     """Start within [received − retention, received + 1 h]; the bounds are whole hours, so that a retry of the span
     within the hour lands on the same key."""
-    start = span.start_time_unix_nano
+    start = span.start_time_unix_nano - streamed_ns
     oldest = -(-(received_ns - retention_ns) // _HOUR_NS) * _HOUR_NS
     newest = (received_ns + _HOUR_NS) // _HOUR_NS * _HOUR_NS
     clamped = min(max(start, oldest), newest)
@@ -128,6 +137,14 @@ def _times(span: Span, received_ns: int, retention_ns: int) -> Row:
     }
 
 
+def _streamed_ns(attributes: dict[str, Any]) -> int:
+    """Logfire tells of a stream when it has ended, in a span of no length: how long it took; 0 for other spans."""
+    if attributes.get("logfire.span_type") != "log" or s.REQUEST_MODEL not in attributes:
+        return 0
+    duration_s = as_float(attributes.get("duration"))
+    return round(duration_s * 1e9) if duration_s is not None and 0 < duration_s < _MAX_STREAM_S else 0
+
+
 def rfc3339(time_ns: int) -> str:
     """`time_ns` since 1970 as RFC 3339 in UTC with nanoseconds; past the year 9999 it stays there."""
     seconds, nanos = divmod(min(time_ns, 253_402_300_799 * 10**9), 10**9)
@@ -137,20 +154,24 @@ def rfc3339(time_ns: int) -> str:
 # -- objects in attributes ---------------------------------------------------------------------------------------------
 def _objects(row: Row, objects: dict[str, Any]) -> None:
     """What only usage, cost and parameter objects tell."""
+    calls_model = row["observation_type"] in MODEL_TYPES
     for key in dialects.PARAMETER_OBJECTS:
-        parameters = as_object(objects.get(key)) if key in objects else None
+        parameters = as_object(objects.get(key)) if calls_model and key in objects else None
         if parameters:
-            _fill(row, {column: _parameter(parameters, column) for column in dialects.PARAMETERS})
+            fill(row, {column: _parameter(parameters, column) for column in dialects.PARAMETERS})
     for key in dialects.USAGE_OBJECTS:
         if key in objects:
-            _fill(row, read_usage(objects[key]))
+            fill(row, read_usage(objects[key]))
     for key, name in dialects.USAGE_DETAILS.items():
         if key in objects:
             details = as_object(objects[key])
-            _fill(row, read_usage({name: details} if name else details))
+            fill(row, read_usage({name: details} if name else details))
+    for key in dialects.PROVIDER_OBJECTS:
+        if calls_model and key in objects:  # around the call it tells of the last of several
+            fill_provider(row, objects[key])
     for key in dialects.COST_OBJECTS:
         if key in objects:
-            _fill(row, read_cost(objects[key]))
+            fill(row, read_cost(objects[key]))
 
 
 def _parameter(parameters: dict[str, Any], column: str) -> Any:
@@ -158,27 +179,13 @@ def _parameter(parameters: dict[str, Any], column: str) -> Any:
     return None if given is None else _CONVERT[column](given)
 
 
-def _response(row: Row, content: dict[str, Any]) -> None:
-    """What a whole response of a provider, kept as content, tells besides the answer."""
-    if row.get("response_id") and row.get("input_tokens") is not None and row["finish_reasons"]:
-        return
-    for key in dialects.RESPONSE_OBJECTS:
-        found = as_object(content[key]) if key in content else None
-        if not found:
-            continue
-        if isinstance(found.get("id"), str) and ("usage" in found or "choices" in found or "model" in found):
-            _fill(row, {"response_id": found["id"]})
-        if isinstance(found.get("usage"), dict):
-            _fill(row, read_usage(found["usage"]))
-        if not row["finish_reasons"] and isinstance(found.get("stop_reason"), str):
-            row["finish_reasons"] = [fold(found["stop_reason"])]
-        return
-
-
-def _fill(row: Row, values: dict[str, Any]) -> None:
-    for column, value in values.items():
-        if value is not None and row.get(column) in (None, ""):
-            row[column] = value
+def _forget_invented(row: Row) -> None:
+    """Remove what the emitter sends where the program set nothing."""
+    for start, values in dialects.INVENTED:
+        if row["scope_name"].startswith(start):
+            for column, value in values.items():
+                if row.get(column) == value:
+                    del row[column]
 
 
 def _tool_name(name: str) -> str:
@@ -191,8 +198,8 @@ def _tool_name(name: str) -> str:
 def _tokens(row: Row) -> None:
     """Canonical counts, and whose they are: a model call's own, an engine's, or a sum an outer span carries."""
     five, hour = row.get("cache_write_5m_tokens"), row.get("cache_write_1h_tokens")
-    if row.get("cache_write_tokens") is None and (five is not None or hour is not None):
-        row["cache_write_tokens"] = (five or 0) + (hour or 0)
+    if five is not None or hour is not None:  # LangChain tells 0 beside the parts
+        row["cache_write_tokens"] = max(row.get("cache_write_tokens") or 0, (five or 0) + (hour or 0))
     cached = (row.get("cache_read_tokens") or 0) + (row.get("cache_write_tokens") or 0)
     given = row.get("input_tokens")
     if given is not None and (cached > given or (cached and _counts_uncached(row))):
@@ -207,7 +214,8 @@ def _tokens(row: Row) -> None:
     row.pop("cache_write_5m_tokens", None)
     row.pop("cache_write_1h_tokens", None)
     row.update(sums)
-    row["usage_role"] = "aggregate" if sums else "none"
+    is_sum = any(row.get(f"aggregate_{name}") is not None for name in _TOKEN_SUMS)
+    row["usage_role"] = "aggregate" if is_sum else "none"
     row["billable"] = False
 
 
@@ -226,8 +234,9 @@ def _speeds(row: Row, attributes: dict[str, Any]) -> None:
                 row["ttft_s"] = (first_ns - row["start_time"]) / 1e9
                 break
     if not engine and row.get("ttft_s") is not None and row["scope_name"] != s.SCOPE_NAME:
-        if row.get("is_stream") is False:  # some emitters send the duration as TTFT of plain calls
+        if row.get("is_stream") is False:  # some emitters send the duration as TTFT of plain calls, and no time a token
             del row["ttft_s"]
+            row.pop("tpot_s", None)
         else:  # ours says so itself: an engine in the process knows its first token without streaming it
             row["is_stream"] = True
     after_first = (row.get("output_tokens") or 0) - 1
@@ -262,8 +271,8 @@ def _events(row: Row, span: Span, attributes: Attributes) -> dict[str, Any]:
     for event in span.events:
         if event.name in dialects.FIRST_TOKEN_EVENTS:
             first_ns = min(first_ns or event.time_unix_nano, event.time_unix_nano)
-            if event.name in dialects.CHUNK_EVENTS:
-                continue
+        if event.name in dialects.CHUNK_EVENTS or event.name.startswith(dialects.CHUNK_EVENTS_PREFIX):
+            continue
         read = read_attributes(event.attributes)
         attributes.dropped += read.dropped
         if event.name == _EXCEPTION:
@@ -277,14 +286,27 @@ def _events(row: Row, span: Span, attributes: Attributes) -> dict[str, Any]:
         row["error_type"] = row["error_type"].removeprefix("<class '").removesuffix("'>")
     if row["status"] == "error" and not row.get("error_message"):
         row["error_message"] = span.status.message
+    if row["observation_type"] == "engine":
+        row.update(_phases(span))
     row["events"] = dumps(events) if events else ""
     row["links"] = _links(span) if span.links else ""
     return read_events(carrying) if carrying else {}
 
 
+def _phases(span: Span) -> Row:
+    """How long the phases took that an engine's events begin and end."""
+    times = {event.name: event.time_unix_nano for event in span.events}
+    return {
+        column: (times[end] - times[start]) / 1e9
+        for column, (start, end) in dialects.PHASE_EVENTS.items()
+        if start in times and end in times and times[start] <= times[end]
+    }
+
+
 def _exception(row: Row, values: dict[str, Any]) -> None:
-    row.setdefault("error_type", as_text(values.get(s.EXCEPTION_TYPE)) or "")
-    row.setdefault("error_message", as_text(values.get(s.EXCEPTION_MESSAGE)) or "")
+    kind, message = exception_of(values)
+    row.setdefault("error_type", kind)
+    row.setdefault("error_message", message)
     trace = values.get(s.EXCEPTION_STACKTRACE)
     if isinstance(trace, str) and len(trace) > _STACKTRACE_MAX_CHARS:
         values[s.EXCEPTION_STACKTRACE] = "…" + trace[-_STACKTRACE_MAX_CHARS:]  # the innermost frames are at the end

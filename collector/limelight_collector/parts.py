@@ -76,8 +76,9 @@ def tool_call(item: dict[str, Any]) -> Part:
 
 
 def tool_response(call_id: Any, content: Any) -> Part:
-    """What a tool answered."""
-    return {"type": "tool_call_response", "id": call_id, "response": _plain(prune(parsed(content)))}
+    """What a tool answered; without an id where none is told."""
+    told = {} if call_id is None else {"id": call_id}
+    return {"type": "tool_call_response", **told, "response": _plain(prune(parsed(content)))}
 
 
 def prune(value: Any) -> Any:
@@ -99,6 +100,8 @@ def _told(item: dict[str, Any], kind: str, fields: Mapping[str, tuple[str, ...]]
         part["arguments"] = prune(parsed(part.get("arguments", {})))
     elif kind == "tool_call_response":
         part["response"] = _plain(part.get("response"))
+    elif kind == "text" and isinstance(part.get("content"), list):
+        part["content"] = _joined(part["content"])  # OpenLIT: blocks of text where a text belongs
     elif kind == "reasoning" and not isinstance(part.get("content"), str):
         part["content"] = _joined(part.get("content"))
     elif kind == "uri" and "modality" in fields:

@@ -34,6 +34,8 @@ KINDS = {
 OPERATIONS = {
     "chat": "llm",
     "text_completion": "llm",
+    "chat.completions": "llm",
+    "text.completions": "llm",
     "generate_content": "llm",
     "completion": "llm",
     "responses": "llm",
@@ -50,6 +52,7 @@ OPERATIONS = {
     "invoke_workflow": "workflow",
     "plan": "chain",
     "fetch_response": "chain",
+    "retriever": "retrieval",
 }
 """`gen_ai.operation.name` -> observation_type; `…_memory` and `…_memory_store` are memory."""
 
@@ -63,6 +66,16 @@ TYPE_OPERATIONS = {
     "workflow": "invoke_workflow",
 }
 """observation_type -> the operation of a span whose dialect names none."""
+
+OPERATION_NAMES = {
+    "embedding": "embeddings",
+    "completion": "text_completion",
+    "chat.completions": "chat",
+    "text.completions": "text_completion",
+    "RETRIEVER": "retrieval",  # MLflow: types of spans
+    "UNKNOWN": "",
+}
+"""Operations in others' words -> the conventions'."""
 
 VERCEL_OPERATIONS = {
     "doGenerate": "llm",
@@ -148,6 +161,7 @@ FRAMEWORKS = frozenset({"microsoft.agent_framework", "langchain", "langgraph", "
 SCOPE_PROVIDERS = (
     ("com.anthropic.sdk.", "anthropic"),
     ("triton-server", "triton"),
+    ("sglang server", "sglang"),
 )
 """Instrumentation scopes whose spans come from one provider alone."""
 
@@ -172,10 +186,15 @@ MODEL_PREFIXES = (
     ("gpt-3.5", "openai"),
     ("gpt-4", "openai"),
     ("gpt-5", "openai"),
+    ("text-embedding-3", "openai"),
+    ("text-embedding-ada", "openai"),
     ("claude-", "anthropic"),
     ("gemini-", "gcp.gemini"),
 )
 """Models only one provider sells; used where neither an attribute nor the server's address says who answered."""
+
+ENGINE_SCOPES = frozenset({"triton-server", "sglang server"})
+"""Scopes of model servers; vLLM's has a name of its own in each module, but its span is `llm_request`."""
 
 UNCACHED_INPUT_SCOPES = ("openlit.instrumentation.", "openlit.otel.", "agent_framework")
 """Scopes that count Anthropic's input without its cache tokens (measured: OpenLIT 1.45, MS Agent Framework 1.23)."""

@@ -75,11 +75,13 @@ _NOT_EMPTY = frozenset({"length", "content_filter", "error", "tool_call"})
 def find_empty(row: Row) -> str | None:
     """The call finished well and yet there is nothing in the answer: no text, tool call, reasoning or refusal.
 
-    A call that ended for a tool call is not empty: some libraries leave the tool call out of the answer they send.
+    A call that ended for a tool call is not empty: some libraries leave the tool call out of the answer they send, and
+    an answer of which not even the end is told is not known to be empty.
     """
     if row.get("status") == "error" or not _NOT_EMPTY.isdisjoint(row.get("finish_reasons", ())):
         return None
-    captured = bool(row.get("output_messages") or row.get("output_text"))
+    ended = row.get("output_messages") and row.get("finish_reasons")
+    captured = bool(row.get("output_text") or row["output_parts"] or ended)
     if not captured:
         return "0 output tokens" if row.get("output_tokens") == 0 else None
     if (row.get("output_text") or "").strip() or any(_says_something(part) for part in row["output_parts"]):
