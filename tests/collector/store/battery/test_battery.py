@@ -139,6 +139,11 @@ def test_points_and_records_again_regrouped_change_nothing(store: Store) -> None
     assert row == (T0 + 10**9, T0 + 3 * 10**9)
 
 
+def test_points_that_were_moved_to_one_time_stay_apart(store: Store) -> None:
+    store.insert(Batch(points=[point(original_ns=sent, project_id="moved") for sent in (1, 2, 2)]))
+    assert count(store, "metric_points", "moved") == 2
+
+
 def test_each_start_of_a_cumulative_series_is_known_by_its_first_point(store: Store) -> None:
     said: dict[str, Any] = {"project_id": "starts", "metric": "calls", "kind": "sum", "temporality": "cumulative"}
     for at_s, start in ((2, 5), (1, 5), (3, 6)):
