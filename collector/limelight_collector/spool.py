@@ -253,12 +253,7 @@ class Spool:
                 raise Unavailable(f"the spool cannot be read: {error}") from None
 
     def _rewrite(self, work: Callable[[sqlite3.Connection], Any], settle: Callable[[Any], None] | None) -> None:
-        def rewrite(connection: sqlite3.Connection) -> Any:
-            result = work(connection)
-            connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()  # gives an outage's disk space back
-            return result
-
-        self._submit(rewrite, size=0, settle=settle).result()
+        self._submit(work, size=0, settle=settle).result()
 
     # -- the committer -------------------------------------------------------------------------------------------------
     def _submit(
@@ -326,6 +321,8 @@ class Spool:
             self._changed.notify_all()
         for result, job in zip(results, jobs, strict=True):
             job.future.set_result(result)
+        if any(job.size == 0 for job in jobs):
+            spool_file.give_back(connection)
         return connection
 
     def _fail(self, connection: sqlite3.Connection | None, jobs: list[_Job], error: Exception) -> None:
@@ -355,6 +352,7 @@ class Spool:
             return connection
         with self._changed:
             self._changed.notify_all()
+        spool_file.give_back(connection, quiet=True)
         self._disk.hold_ballast()
         return connection
 

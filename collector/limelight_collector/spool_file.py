@@ -6,6 +6,7 @@ any crash: received = stored + rejected + dead_lettered + deduplicated + spooled
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import sqlite3
@@ -83,6 +84,18 @@ def require_whole(connection: sqlite3.Connection) -> None:
     problem: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise sqlite3.DatabaseError(problem)
+
+
+def give_back(connection: sqlite3.Connection, *, quiet: bool = False) -> None:
+    """Free up to 8 MiB of unused pages; the file itself shrinks at a checkpoint, made at once where it is `quiet`.
+
+    A transaction of its own: it needs room in the journal, and a full disk must not keep records from being deleted.
+    """
+    with contextlib.suppress(sqlite3.Error):
+        if connection.execute("PRAGMA freelist_count").fetchone()[0]:
+            connection.executescript("PRAGMA incremental_vacuum(1000)")  # execute() would stop after one page
+            if quiet:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def account(connection: sqlite3.Connection, project_id: str, signal: str, **changes: int) -> None:
