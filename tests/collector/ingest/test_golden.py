@@ -29,9 +29,6 @@ def spans(target: Collector, dialect: Path, in_pieces: bool) -> dict[Path, list[
 @pytest.mark.parametrize("in_pieces", [False, True], ids=["whole", "pieces"])
 @pytest.mark.parametrize("fixture", fixtures(), ids=lambda path: str(path.relative_to(FIXTURES).with_suffix("")))
 def test_a_captured_case_becomes_its_spans(target: Collector, fixture: Path, in_pieces: bool) -> None:
-    pending = fixture.with_name("PENDING")  # cases captured and judged that are not mapped yet
-    if pending.exists() and fixture.stem in pending.read_text().split():
-        pytest.xfail("not mapped yet")
     expected = json.loads(expectation(fixture).read_text())["spans"]
     found = spans(target, fixture.parent, in_pieces)[fixture]
     assert len(found) == len(expected)
