@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from limelight_collector import metrics
 
-HOUR_NS = 3600 * 10**9
+_HOUR_NS = 3600 * 10**9
 
 
 def clamp(time_ns: int, received_ns: int, retention_ns: int) -> int:
@@ -12,8 +12,8 @@ def clamp(time_ns: int, received_ns: int, retention_ns: int) -> int:
 
     The bounds are whole hours, so that a retry within the hour lands on the same key.
     """
-    oldest = -(-(received_ns - retention_ns) // HOUR_NS) * HOUR_NS
-    newest = (received_ns + HOUR_NS) // HOUR_NS * HOUR_NS
+    oldest = -(-(received_ns - retention_ns) // _HOUR_NS) * _HOUR_NS
+    newest = (received_ns + _HOUR_NS) // _HOUR_NS * _HOUR_NS
     kept = min(max(time_ns, oldest), newest)
     if kept != time_ns:
         metrics.CLAMPED_TIMESTAMPS.inc()

@@ -18,7 +18,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from limelight import semconv as s
-from limelight_collector import dialects, metrics, vocabulary
+from limelight_collector import dialects, vocabulary
 from limelight_collector.attributes import Attributes, dumps, parsed, read_attributes
 from limelight_collector.batch import Score
 from limelight_collector.classify import name_model, observation_type, operation
@@ -27,6 +27,7 @@ from limelight_collector.content import MODEL_TYPES, fill_content
 from limelight_collector.content_events import NAMES as CONTENT_EVENTS
 from limelight_collector.content_events import read_events
 from limelight_collector.convert import MAX_INT64, as_float, as_text, converter
+from limelight_collector.kept_time import clamp
 from limelight_collector.response import exception_of, fill, fill_provider, fill_response
 from limelight_collector.usage import as_object, read_cost, read_usage
 
@@ -34,7 +35,6 @@ Row = dict[str, Any]
 
 _MAX_UINT32 = 2**32 - 1
 _MAX_STREAM_S = 86_400
-_HOUR_NS = 3600 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SPAN_KINDS = ("", "internal", "server", "client", "producer", "consumer")
 _TOKEN_SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -122,14 +122,9 @@ def _identity(source: Source, scope: InstrumentationScope, span: Span, project_i
 
 
 def _times(span: Span, received_ns: int, retention_ns: int, streamed_ns: int = 0) -> Row:
-    """Start within [received − retention, received + 1 h]; the bounds are whole hours, so that a retry of the span
-    within the hour lands on the same key."""
+    """Start, moved into the range that is kept, and duration."""
     start = span.start_time_unix_nano - streamed_ns
-    oldest = -(-(received_ns - retention_ns) // _HOUR_NS) * _HOUR_NS
-    newest = (received_ns + _HOUR_NS) // _HOUR_NS * _HOUR_NS
-    clamped = min(max(start, oldest), newest)
-    if clamped != start:
-        metrics.CLAMPED_TIMESTAMPS.inc()
+    clamped = clamp(start, received_ns, retention_ns)
     return {
         "start_time": clamped,
         "duration_ns": max(0, span.end_time_unix_nano - start),
@@ -336,7 +331,7 @@ def span_scores(span: Span, project_id: str) -> Iterator[Score]:
 
 
 def log_scores(request: ExportLogsServiceRequest, project_id: str, received_ns: int) -> Iterator[Score]:
-    """Scores sent as log events; `decode` has let only such records pass."""
+    """Scores sent as log events; `log_records.evaluations` has let only such records pass."""
     for resource_logs in request.resource_logs:
         for scope_logs in resource_logs.scope_logs:
             for record in scope_logs.log_records:
