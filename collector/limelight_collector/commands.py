@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from limelight_collector import settings as settings_module
-from limelight_collector.errors import StartupRefused
+from limelight_collector.errors import Rejected, StartupRefused
 from limelight_collector.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,8 +92,12 @@ def keys_create(flags: Flags) -> int:
     """Make a key and print it, alone, on the last line."""
     from limelight_collector.main import open_control
 
+    expires_s = None if flags["days"] is None else time.time() + flags["days"] * 86_400
     with open_control(settings_module.load({"data_dir": flags["data_dir"]})) as control:
-        key = control.create_key(flags["project"], frozenset(flags["scope"]), name=flags["name"])
+        try:
+            key = control.create_key(flags["project"], frozenset(flags["scope"]), flags["name"], expires_s)
+        except Rejected as error:
+            raise StartupRefused(error.message) from None
     print(f"Key for project {flags['project']} ({', '.join(sorted(flags['scope']))}); it is shown only now:")
     print(key)
     return 0
@@ -100,13 +105,19 @@ def keys_create(flags: Flags) -> int:
 
 @_refusals
 def keys_list(flags: Flags) -> int:
-    """Print one line a key: id, project, scopes, made, state, note."""
+    """Print one line a key: id, project, scopes, made, state, last use, note."""
+    from limelight_collector.control.times import rfc3339
     from limelight_collector.main import open_control
 
+    now = rfc3339(time.time())
     with open_control(settings_module.load({"data_dir": flags["data_dir"]})) as control:
         for key in control.list_keys():
-            state = "revoked" if key.revoked_at else "active"
-            print(f"{key.id}  {key.project_id}  {','.join(sorted(key.scopes))}  {key.created_at}  {state}  {key.name}")
+            until = f"until {key.expires_at}" if key.expires_at else "active"
+            expired = key.expires_at is not None and key.expires_at <= now
+            state = "revoked" if key.revoked_at else "expired" if expired else until
+            used = f"used {key.last_used_at}" if key.last_used_at else "never used"
+            what = f"{key.id}  {key.project_id}  {','.join(sorted(key.scopes))}  {key.created_at}"
+            print(f"{what}  {state}  {used}  {key.name}")
     return 0
 
 

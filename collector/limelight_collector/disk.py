@@ -36,6 +36,15 @@ class Disk:
         if free < self._min_free_bytes:
             raise Unavailable("the disk of the data directory is nearly full", retry_after_s=5)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `require_room` would pass."""
+        try:
+            self.require_room()
+        except Unavailable:
+            return False
+        return True
+
     def hold_ballast(self) -> None:
         """Make the ballast where it is missing and there is plenty of room for it."""
         if self._ballast.exists():

@@ -112,7 +112,12 @@ class Collector:
             spool=spool,
             now_ns=time.time_ns,
             authenticate=_authenticator(settings, control, self.dashboard_key, self._canary_key),
-            checks=lambda: {"spool": spool.healthy, "writer": writer.alive, "open": not self._closing},
+            checks=lambda: {
+                "spool": spool.healthy,
+                "disk": spool.has_disk,
+                "writer": writer.alive,
+                "open": not self._closing,
+            },
             degraded=lambda: writer.storage_failing,
         )
         if settings.canary_interval_s:

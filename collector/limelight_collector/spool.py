@@ -121,6 +121,11 @@ class Spool:
         return self._thread.is_alive() and not self._failing and self.used_bytes < self.max_bytes
 
     @property
+    def has_disk(self) -> bool:
+        """Whether the disk has the free space without which nothing is taken."""
+        return self._disk.has_room
+
+    @property
     def used_bytes(self) -> int:
         """Compressed bytes held: pending, queued for commit and dead-lettered."""
         return self.pending_bytes + self._queued_bytes + self._deadletter_bytes

@@ -82,6 +82,7 @@ def _store_verbs(verbs: Any) -> None:
     create.add_argument("--project", required=True, help="the project whose data the key reaches")
     create.add_argument("--scope", required=True, action="append", choices=("ingest", "read", "admin"))
     create.add_argument("--name", default="", help="a note for you")
+    create.add_argument("--days", type=float, help="how long it is valid (for ever)")
     listing = _verb(key_verbs, "list", "the keys, without their secrets", _server("keys_list"))
     revoke = _verb(key_verbs, "revoke", "end a key by its id", _server("keys_revoke"))
     revoke.add_argument("key_id", help="as `keys list` shows it")

@@ -131,6 +131,21 @@ def test_keys_open_the_collector_and_close_it_to_others(tmp_path: Path) -> None:
     assert key.encode() not in (tmp_path / "data" / "control.db").read_bytes()
 
 
+def test_keys_are_listed_without_their_secret_and_with_their_end(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path / "data"))
+    create = ("keys", "create", "--project", "shop", "--scope", "ingest", *data)
+    keys = [limelight(*create, *more).stdout.strip().splitlines()[-1] for more in ((), ("--days", "30"))]
+    refused(limelight(*create, "--days", "-1"), "past")
+    refused(limelight("keys", "create", "--project", "No Slug", "--scope", "read", *data), "project id")
+    ids = [key.split("_")[1] for key in keys]
+    assert limelight("keys", "revoke", ids[0], *data).returncode == 0
+    listed = limelight("keys", "list", *data).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == ids
+    assert "revoked" in listed.splitlines()[0]
+    assert "until 20" in listed.splitlines()[1]
+    assert all(key.split("_")[2] not in listed for key in keys)
+
+
 def test_the_dashboard_of_up_reads_although_keys_are_required(tmp_path: Path) -> None:
     created = limelight(
         "keys", "create", "--project", "default", "--scope", "ingest", "--data-dir", str(tmp_path / "data")

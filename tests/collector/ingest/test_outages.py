@@ -180,6 +180,7 @@ def test_on_a_full_disk_records_still_leave_the_spool(small_disk: Path, caplog: 
     assert shutil.disk_usage(small_disk).free > 5 * MIB
     take_the_rest(others)
     assert shutil.disk_usage(small_disk).free < MIB
+    assert not spool.has_disk
     with pytest.raises(Unavailable, match="nearly full"):
         spool.append("p", "traces", b"not now", NOW, 1).result(30)
     assert drain(spool) == taken
@@ -187,6 +188,7 @@ def test_on_a_full_disk_records_still_leave_the_spool(small_disk: Path, caplog: 
     others.unlink()
     assert spool.append("p", "traces", b"after", NOW, 1).result(30)
     assert spool.healthy
+    assert spool.has_disk
     assert eventually(ballast.exists)
     assert spool.ledger()["p"]["traces"]["stored"] == len(taken)
     spool.stop()
