@@ -21,7 +21,7 @@ _PLAIN = frozenset(vocabulary.HOSTS.values()) | {"ollama", "vllm", "azure"}
 
 def observation_type(attributes: dict[str, Any], span: Span, scope: InstrumentationScope, found: Row) -> str:
     """The `observation_type`: a dialect's own word for it, else what the operation says, else a model with usage."""
-    if scope.name.startswith("logfire.") and _opens_stream(attributes, span, found):
+    if scope.name in vocabulary.TOLD_AT_THE_END and _opens_stream(attributes, span, found):
         return "span"
     for key in dialects.KIND_KEYS:
         if key in attributes:

@@ -68,7 +68,7 @@ def span_row(
     sorted_ = coalesce(attributes.values)
     found = sorted_.columns
     row = _identity(source, scope, span, project_id, received_ns)
-    streamed_ns = _streamed_ns(attributes.values) if scope.name.startswith("logfire.") else 0
+    streamed_ns = _streamed_ns(attributes.values) if scope.name in vocabulary.TOLD_AT_THE_END else 0
     if streamed_ns:
         found["is_stream"] = True
     row.update(_times(span, received_ns, retention_ns, streamed_ns))

@@ -196,5 +196,8 @@ MODEL_PREFIXES = (
 ENGINE_SCOPES = frozenset({"triton-server", "sglang server"})
 """Scopes of model servers; vLLM's has a name of its own in each module, but its span is `llm_request`."""
 
+TOLD_AT_THE_END = frozenset({"logfire.openai", "logfire.anthropic"})
+"""Scopes that tell of a streamed call in two spans: one when it is asked, one when the stream has ended."""
+
 UNCACHED_INPUT_SCOPES = ("openlit.instrumentation.", "openlit.otel.", "agent_framework")
 """Scopes that count Anthropic's input without its cache tokens (measured: OpenLIT 1.45, MS Agent Framework 1.23)."""

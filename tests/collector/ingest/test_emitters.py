@@ -67,6 +67,7 @@ def test_only_the_opening_of_a_logfire_stream_is_no_call() -> None:
     assert scoped("logfire.openai", opening)["observation_type"] == "span"
     assert scoped("logfire.openai", {**opening, "gen_ai.usage.input_tokens": 1})["observation_type"] == "llm"
     assert scoped("logfire.openai", {**opening, "response_data": "{}"})["observation_type"] == "llm"
+    assert scoped("logfire.mcp", {**opening, "mcp.method.name": "tools/call"})["observation_type"] == "tool"
     failed = scoped("logfire.openai", opening, status=Status(code=Status.STATUS_CODE_ERROR))
     assert failed["observation_type"] == "llm"
 
