@@ -9,7 +9,7 @@ Tree = dict[str, Any]
 _MAX_LEVELS = 16
 """Parts of one name; what is deeper stays one name."""
 
-FAMILIES = (
+_INDEXED = (
     "llm.input_messages.",
     "llm.output_messages.",
     "llm.prompts.",
@@ -21,6 +21,8 @@ FAMILIES = (
     "retrieval.documents.",
     "reranker.output_documents.",
     "embedding.embeddings.",
+)
+_NAMED = (
     "langfuse.trace.metadata.",
     "langfuse.observation.metadata.",
     "langsmith.metadata.",
@@ -28,23 +30,8 @@ FAMILIES = (
     "ai.telemetry.metadata.",
     "gen_ai.prompt.variable.",
 )
+FAMILIES = _INDEXED + _NAMED
 """Beginnings of names that belong together. `gen_ai.prompt.name` and the like are columns of their own and no part."""
-
-_INDEXED = frozenset(
-    {
-        "llm.input_messages.",
-        "llm.output_messages.",
-        "llm.prompts.",
-        "llm.choices.",
-        "llm.tools.",
-        "llm.request.functions.",
-        "gen_ai.prompt.",
-        "gen_ai.completion.",
-        "retrieval.documents.",
-        "reranker.output_documents.",
-        "embedding.embeddings.",
-    }
-)
 
 
 def family_of(key: str) -> str | None:

@@ -46,6 +46,7 @@ _CHDB_OPTIONS = {
 }
 _TIME_COLUMNS = {
     "spans": "start_time",
+    "trace_times": "max_start",
     "flags": "start_time",
     "metric_points": "time",
     "metric_series": "last_time",
