@@ -53,6 +53,7 @@ class Settled:
     amended: list[Row] = field(default_factory=list[Row])
     flags: list[Flag] = field(default_factory=list[Flag])
     known: dict[TraceKey, Known] = field(default_factory=dict[TraceKey, Known])
+    is_certain: bool = True
 
 
 @dataclass(slots=True)
@@ -119,8 +120,17 @@ class Settler:
             found.known |= {(project.project_id, trace_id): trace for trace_id, trace in known.items()}
         return found
 
+    def undecided(self, rows: Iterable[Row]) -> Settled:
+        """What follows from a batch that could not be decided on: its traces are read from the store the next time."""
+        known = {(row["project_id"], row["trace_id"]): Known() for row in rows}
+        metrics.UNSETTLED_TRACES.inc(len(known))
+        return Settled(known=known, is_certain=False)
+
     def stored(self, settled: Settled, now_ns: int) -> None:
         """Remember what was decided: all of it is stored."""
+        if not settled.is_certain:
+            self.failed(settled)
+            return
         for key, known in settled.known.items():
             if self._is_shared:
                 self._again.append((now_ns + _REVISIT_AFTER_NS, key))

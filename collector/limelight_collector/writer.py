@@ -101,6 +101,9 @@ class Writer:
             metrics.STORAGE_INSERT_FAILURES.labels("unavailable").inc()
             self.storage_failing = True
             raise
+        except Exception:  # a bug of ours costs a decision, never the spans: each stays what it says of itself
+            log.exception("traces cannot be settled")
+            return self._settler.undecided(rows)
 
     def revisit(self) -> None:
         """Decide again on traces that another collector may have touched at the same time (`Settler.revisit`)."""
@@ -113,9 +116,12 @@ class Writer:
             return
         try:
             self._store.insert(Batch(settled.amended, settled.flags))
-        except Rejected as error:
-            metrics.STORAGE_INSERT_FAILURES.labels("rejected").inc()
-            log.error("amended spans not stored", extra={"fields": {"error": error.message}})
+        except Unavailable:
+            raise
+        except Exception as error:
+            metrics.STORAGE_INSERT_FAILURES.labels("rejected" if isinstance(error, Rejected) else "bug").inc()
+            metrics.UNSETTLED_TRACES.inc(len(settled.amended))
+            log.exception("amended spans not stored")
 
     def _run(self) -> None:
         backoff_s = _BACKOFF_MIN_S

@@ -79,6 +79,7 @@ def test_what_is_older_than_the_retention_ends_in_every_table_with_a_time(tmp_pa
         ("metric_points", f"toDate(time){days}"),
         ("metric_series", f"toDate(last_time){days}"),
         ("spans", f"toDate(start_time){days}"),
+        ("trace_times", f"toDate(max_start){days}"),
     ]
 
 

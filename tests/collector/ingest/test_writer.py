@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, NumberDataPoint
 
 from collector.ingest.otlp import NOW, PRICES, MemoryStore, logs, metrics_request, request, running, span
-from limelight_collector import metrics, normalise
+from limelight_collector import metrics, normalise, settle
 from limelight_collector.batch import Batch
 from limelight_collector.errors import Rejected, Unavailable
 from limelight_collector.services import Services
@@ -220,3 +220,19 @@ def test_stopping_leaves_the_rest_for_the_next_start(services: Services) -> None
         assert eventually(lambda: len(store.spans) == 1)
     finally:
         again.stop(30)
+
+
+def test_a_bug_in_a_decision_costs_no_span(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(settle, "decide", broken)
+    store = MemoryStore()
+    writer = writer_of(services, store)
+    before = metrics.UNSETTLED_TRACES._value.get()
+    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+    payload = request(span(1, call), span(2, call), span(3)).SerializeToString()
+    services.spool.append("p", "traces", payload, NOW, 3).result(30)
+    assert writer.write_once() == 1
+    assert len(store.spans) == 3
+    assert metrics.UNSETTLED_TRACES._value.get() == before + 1
