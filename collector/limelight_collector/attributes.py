@@ -144,11 +144,17 @@ def _is_common(value: Any) -> bool:
     else that it does otherwise is an error.
     """
     kind = type(value)
+    if kind is float:
+        return 1e-4 <= abs(value) < 1e15 or value == 0
     if kind is dict:
-        return all(map(_is_common, value.values()))
-    if kind is list:
-        return all(map(_is_common, value))
-    return kind is not float or 1e-4 <= abs(value) < 1e15 or value == 0
+        value = value.values()
+    elif kind is not list:
+        return True
+    for item in value:  # asks only what may be uncommon: most items are text
+        kind = type(item)
+        if kind is not str and (kind is float or kind is dict or kind is list) and not _is_common(item):
+            return False
+    return True
 
 
 def loads(text: str) -> Any:
