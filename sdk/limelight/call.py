@@ -135,11 +135,11 @@ class Call:
         "span",
     )
 
-    def __init__(self, recorder: Recorder, span: Span, start_ns: int) -> None:
+    def __init__(self, recorder: Recorder, span: Span, start_ns: int, monotonic_ns: int) -> None:
         self._recorder = recorder
         self._start_ns = start_ns
         self.clock_ns = recorder.monotonic_ns
-        self._monotonic_ns = self.last_ns = recorder.monotonic_ns()
+        self._monotonic_ns = self.last_ns = monotonic_ns
         self._fields: dict[str, Any] = {}
         self._previous: otel_context.Context | None = None
         self.span = span
@@ -168,10 +168,10 @@ class Call:
     ) -> Call:
         """Start a span as a child of the current one, now or at the given wall time; None attributes are left out."""
         start_ns = recorder.wall_ns() if start_ns is None else start_ns
+        monotonic_ns = recorder.monotonic_ns()  # beside the wall clock: what starting a span costs is part of it
         known = {key: value for key, value in attributes.items() if value is not None}
-        return cls(
-            recorder, recorder.tracer.start_span(name, kind=kind, attributes=known, start_time=start_ns), start_ns
-        )
+        span = recorder.tracer.start_span(name, kind=kind, attributes=known, start_time=start_ns)
+        return cls(recorder, span, start_ns, monotonic_ns)
 
     def set(self, name: str, value: Any) -> None:
         """Set one attribute; None is "unknown" and sets nothing."""
