@@ -444,18 +444,20 @@ async def test_an_asynchronous_stream(triton: Triton, spans: Recorded) -> None:
 
 
 async def test_an_asynchronous_stream_of_many(triton: Triton, trace_id: str, spans: Recorded) -> None:
-    async with grpc_aio.InferenceServerClient(triton.grpc) as client:
-        pairs = client.stream_infer(_given("the fox is brown and quick", "fail", "the other dog is not known"))
-        received = [(result, error) async for result, error in pairs]
-    ended = {span.attributes["gen_ai.request.id"]: span for span in spans.spans()}
-    assert [span.status for span in ended.values()].count("error") == 1
-    for name, span in ended.items():
-        if name != "fail":
-            _assert_stream(
-                span, [result for result, error in received if not error and result.get_response().id == name]
-            )
-    first = min(ended.values(), key=lambda span: span.span_id)  # the one that started with the stream
-    _below(triton, trace_id, [first])
+    opened: list[Any] = []
+    for turn in range(1, 6):
+        async with grpc_aio.InferenceServerClient(triton.grpc) as client:
+            pairs = client.stream_infer(_given("the fox is brown and quick", "fail", "the other dog is not known"))
+            received = [(result, error) async for result, error in pairs]
+        ended = {span.attributes["gen_ai.request.id"]: span for span in spans.spans()[3 * (turn - 1) :]}
+        assert len(ended) == 3
+        assert [span.status for span in ended.values()].count("error") == 1
+        for name, span in ended.items():
+            if name != "fail":
+                answers = [result for result, error in received if not error]
+                _assert_stream(span, [result for result in answers if result.get_response().id == name])
+        opened.append(min(ended.values(), key=lambda span: span.span_id))  # the one that started with the stream
+    _below(triton, trace_id, opened)
 
 
 @pytest.mark.parametrize("way", ["break", "cancel"])
