@@ -214,7 +214,15 @@ def test_an_abandoned_stream_ends_when_it_is_collected(peer: Peer, spans: Record
     assert spans.only().status == "unset"
 
 
-def test_a_stream_that_was_read_is_freed_without_the_collector(peer: Peer, spans: Recorded) -> None:
+def test_a_stream_that_was_read_is_freed_without_the_collector(peer: Peer) -> None:
+    """Where the library itself frees it: openai 2's responses refer to themselves."""
+    freed = _is_freed(peer)
+    with recording() as spans:
+        assert _is_freed(peer) == freed
+        assert spans.only().status == "unset"
+
+
+def _is_freed(peer: Peer) -> bool:
     peer.says(_stream_reply)
     stream = _client(peer).chat.completions.create(model="m", messages=[], stream=True)
     response = weakref.ref(stream.response)
@@ -223,10 +231,9 @@ def test_a_stream_that_was_read_is_freed_without_the_collector(peer: Peer, spans
         assert len(list(stream)) > 1
         assert "close" not in vars(stream.response)
         del stream
-        assert response() is None
+        return response() is None
     finally:
         gc.enable()
-    assert spans.only().status == "unset"
 
 
 def test_a_cut_stream_raises_what_it_always_raised_and_fails_the_span(peer: Peer, spans: Recorded) -> None:
