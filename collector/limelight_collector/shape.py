@@ -14,9 +14,7 @@ from limelight_collector.errors import Rejected
 MAX_ITEMS = 50_000
 """Spans, metrics or log records of one request, with the resources and scopes around them."""
 MAX_PARTS = 1_000_000
-"""Attributes, events, links, data points and other parts of all items."""
-MAX_ITEM_BYTES = 16 * 2**20
-"""One span, metric or log record as sent."""
+"""Attributes, events, links, data points, values of arrays and other parts of all items."""
 MAX_JSON_VALUES = 4_000_000
 """Values of a JSON body."""
 MAX_JSON_DEPTH = 128
@@ -28,6 +26,17 @@ _PARTS_BYTES = 2**20
 """From this size on the parts of items are counted, too."""
 _DATA_FIELDS = frozenset({5, 7, 9, 10, 11})
 """Where a Metric keeps its points: gauge, sum, histogram, exponential_histogram, summary."""
+_LARGE_PART_BYTES = 64 * 1024
+_INSIDE: dict[tuple[str, int], tuple[int, ...]] = {
+    ("traces", 9): (2,),
+    ("traces", 11): (3, 2),
+    ("traces", 13): (4, 2),
+    ("logs", 5): (),
+    ("logs", 6): (2,),
+}
+"""From a part of a span or log record (attribute, event, link, body) the fields down to its values (AnyValue)."""
+_ARRAYS: dict[int, tuple[int, ...]] = {5: (1,), 6: (1, 2)}
+"""The fields of an AnyValue that hold others, and the way to them: array_value, kvlist_value."""
 _PIECE = 2**20
 _NO_SHAPE = bytes(set(range(256)) - set(b"[]{},"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord(","): 0}
@@ -44,8 +53,6 @@ def check_protobuf(payload: bytes, signal: str) -> None:
             items += 1
             for item, item_start, item_end in _messages(payload, inner_start, inner_end) if inner == 2 else ():
                 items += 1
-                if item_end - item_start > MAX_ITEM_BYTES:
-                    raise Rejected("too_large", f"a span, metric or log record is larger than {MAX_ITEM_BYTES} bytes")
                 if item == 2 and len(payload) > _PARTS_BYTES:
                     parts += _count_parts(payload, item_start, item_end, signal)
                 if items > MAX_ITEMS or parts > MAX_PARTS:
@@ -68,9 +75,32 @@ def _count_parts(payload: bytes, start: int, end: int, signal: str) -> int:
                 parts += 1
                 if parts > MAX_PARTS:
                     return parts
+        elif inner_end - inner_start > _LARGE_PART_BYTES:
+            parts += _count_inside(payload, inner_start, inner_end, _INSIDE.get((signal, field), ()), MAX_PARTS - parts)
         if parts > MAX_PARTS:
             return parts
     return parts
+
+
+def _count_inside(payload: bytes, start: int, end: int, path: tuple[int, ...], limit: int) -> int:
+    """Values in the arrays and maps that a large part holds, down `path` and then wherever an array is inside another.
+
+    What is smaller than `_LARGE_PART_BYTES` cannot hold many. Depth needs no bound: each level must be large.
+    """
+    found = 0
+    waiting = [(start, end, path)]
+    while waiting and found <= limit:
+        start, end, path = waiting.pop()
+        for field, inner_start, inner_end in _messages(payload, start, end):
+            is_on_path = path and field == path[0]
+            is_array = not path and field in _ARRAYS
+            if not path or is_on_path:
+                found += 1
+            if found > limit:
+                break
+            if inner_end - inner_start > _LARGE_PART_BYTES and (is_on_path or is_array):
+                waiting.append((inner_start, inner_end, path[1:] if is_on_path else _ARRAYS[field]))
+    return found
 
 
 def _messages(payload: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
