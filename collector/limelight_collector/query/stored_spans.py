@@ -8,8 +8,9 @@ from typing import Any
 from limelight import semconv as s
 from limelight_collector.content_events import NAMES as CONTENT_EVENTS
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
+from limelight_collector.query.logs import log_window
 from limelight_collector.query.trace import trace_window
-from limelight_collector.query.window import BOUND, Window
+from limelight_collector.query.window import BOUND, TIME_BOUND, Window
 from limelight_collector.store import Store
 from limelight_collector.store.columns import COLUMNS
 from limelight_collector.trace_memory import MAX_TRACE_SPANS
@@ -55,20 +56,13 @@ def rows_of(store: Store, project_id: str, wanted: Mapping[Key, int]) -> list[di
 
 def content_logs(store: Store, project_id: str, trace_ids: list[bytes]) -> list[dict[str, Any]]:
     """The stored log records of these traces that carry content of a span, as rows of the table."""
-    parameters = {"project_id": project_id, "traces": hexes(trace_ids), "names": sorted(CONTENT_EVENTS)}
-    count, first_ns, last_ns = store.query(
-        "SELECT count(), min(min_time), max(max_time) FROM log_times WHERE project_id = {project_id:String} "
-        f"AND {IN_TRACES}",
-        parameters,
-    ).rows[0]
-    if not count:
+    window = log_window(store, project_id, trace_ids)
+    if window is None:
         return []
     return store.query(
         "SELECT log_id, trace_id, span_id, time, original_ns, event_name, body, attributes FROM logs FINAL "
-        "PREWHERE project_id = {project_id:String} AND time >= fromUnixTimestamp64Nano({first_ns:Int64}) "
-        f"AND time <= fromUnixTimestamp64Nano({{last_ns:Int64}}) AND {IN_TRACES} "
-        "WHERE event_name IN {names:Array(String)}",
-        parameters | {"first_ns": first_ns, "last_ns": last_ns},
+        f"PREWHERE {TIME_BOUND} AND {IN_TRACES} WHERE event_name IN {{names:Array(String)}}",
+        window.parameters | {"traces": hexes(trace_ids), "names": sorted(CONTENT_EVENTS)},
     ).dicts()
 
 
