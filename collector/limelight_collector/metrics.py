@@ -48,8 +48,8 @@ def _gauge(name: str, text: str) -> Gauge:
     return Gauge(f"limelight_{name}", text, registry=REGISTRY)
 
 
-def _histogram(name: str, text: str) -> Histogram:
-    return Histogram(f"limelight_{name}", text, buckets=_SECONDS, registry=REGISTRY)
+def _histogram(name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(f"limelight_{name}", text, labels, buckets=_SECONDS, registry=REGISTRY)
 
 
 PROCESS_UPTIME = _gauge("process_uptime", "Seconds since this process began to serve.")
@@ -89,6 +89,8 @@ CANARY_PROBES = _counter("canary_probes", "Spans the collector sent to itself.",
 CANARY_DELAY_SECONDS = _histogram("canary_delay_seconds", "From sending the canary's span to reading it.")
 
 QUERY_SECONDS = _histogram("query_duration_seconds", "One query of the store.")
+MAINTENANCE_SECONDS = _histogram("maintenance_duration_seconds", "One turn of a maintenance task.", "task")
+MAINTENANCE_FAILURES = _counter("maintenance_failures", "Turns that failed; each is tried again.", "task")
 ALERT_EVALUATIONS = _counter("alert_evaluations", "Evaluations of alert rules.", "outcome")
 ALERT_LAG_SECONDS = _gauge("alert_lag_seconds", "Age of the newest evaluation of the alert rules.")
 RULES_FILE_RELOADS = _counter("rules_file_reloads", "Times a changed rules file was read.", "outcome")

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,11 @@ class Server:
         assert lines, f"no counter {name}"
         return round(sum(map(float, lines)))
 
-    def own_spans(self, number: int) -> list[Any]:
-        """The `llm_request` spans it has sent, waiting for as many as there must be."""
+    def own_spans(self, request_ids: Collection[str]) -> list[Any]:
+        """The `llm_request` spans of these requests, waiting for all of them.
+
+        Spans of earlier tests come whenever the server's exporter sends them: only the request's id tells them apart.
+        """
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
         for _ in range(200):
@@ -58,10 +61,11 @@ class Server:
                 for span in scope.spans
                 if span.name == "llm_request"
             ]
-            if len(found) >= number:
-                return found
+            asked_for = [span for span in found if span.attributes["gen_ai.request.id"] in request_ids]
+            if len(asked_for) >= len(request_ids):
+                return asked_for
             time.sleep(0.1)
-        pytest.fail(f"{number} spans of the server's own were awaited, {len(found)} came")
+        pytest.fail(f"spans of {sorted(request_ids)} were awaited, {len(found)} others came")
 
 
 @pytest.fixture(scope="session")
@@ -179,16 +183,16 @@ def test_two_choices(server: Server, client: Any, spans: Recorded) -> None:
 
 
 def test_the_servers_own_span_is_a_child_of_ours(server: Server, client: Any, spans: Recorded) -> None:
-    already = len(server.own_spans(0))
     client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=3)
     list(client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=4, stream=True))
     asyncio.run(_asynchronous(server))
-    ours = {span.span_id: span for span in spans.spans()}
-    own = server.own_spans(already + 3)[already:]
-    assert {span.parent_id for span in own} == ours.keys()
+    ours = {span.attributes["gen_ai.response.id"]: span for span in spans.spans()}
+    assert len(ours) == 3
+    own = server.own_spans(ours)
+    assert len(own) == 3
     for span in own:
-        mine = ours[span.parent_id]
-        assert (span.trace_id, span.kind) == (mine.trace_id, "server")
+        mine = ours[span.attributes["gen_ai.request.id"]]
+        assert (span.trace_id, span.parent_id, span.kind) == (mine.trace_id, mine.span_id, "server")
         assert span.attributes["gen_ai.usage.prompt_tokens"] == mine.attributes["gen_ai.usage.input_tokens"]
         assert span.attributes["gen_ai.usage.completion_tokens"] == mine.attributes["gen_ai.usage.output_tokens"]
         for name in ("time_in_queue", "time_in_model_prefill", "time_in_model_decode"):

@@ -11,6 +11,7 @@ This page is the contract; `clickhouse.py` keeps it.
   try again later. `QueryLimit` from `query`: the question is too big. Anything else is a bug.
 * `query` takes SQL written by this program alone; values from outside arrive as bound parameters, `{name:Type}`. Times
   come back as integer nanoseconds since 1970, ids as bytes, money as Decimal.
+* `execute` takes SQL written by this program alone, too: upkeep of what is stored (rollups, retention, deletions).
 * Reads run beside each other and beside the writer, on connections that cannot write.
 """
 
@@ -50,6 +51,10 @@ class Store(Protocol):
 
     def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[list[tuple[Any, ...]]]:
         """Answer a question of any size in blocks of rows, on a connection of its own that ends with the iterator."""
+        ...
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run one statement that changes what is stored (rollups, deletions); one at a time; raises as `query`."""
         ...
 
     def ping(self) -> None:

@@ -1,0 +1,89 @@
+"""Connections to the engine, embedded (chDB) or a server: how they are made, what they may use, why one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from limelight_collector.errors import StartupRefused
+from limelight_migrations.clickhouse import NewerSchema
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from limelight_collector.settings import Settings
+
+_CHDB_OPTIONS = {
+    # Small caches: an idle collector must stay below 450 MB; the page cache does the rest.
+    "mark_cache_size": 128 * 2**20,
+    "background_schedule_pool_size": 2,
+    "background_common_pool_size": 1,
+}
+
+UPKEEP = {
+    "max_execution_time": 3600,
+    "do_not_merge_across_partitions_select_final": 1,
+    "mutations_sync": 1,  # an ALTER … DELETE or UPDATE returns when it is done here
+    "max_partitions_per_insert_block": 0,
+}
+"""The engine settings of the connection for rollups, retention and deletions."""
+
+
+def connect(settings: Settings, engine_settings: Mapping[str, Any]) -> Client:
+    """A new connection with these engine settings; raises what the driver raises."""
+    url = settings.clickhouse_url
+    given = {name: str(value) for name, value in engine_settings.items()}
+    if not url:
+        path = settings.data_dir / "store"
+        path.mkdir(parents=True, exist_ok=True)
+        options = {**_CHDB_OPTIONS, "max_server_memory_usage": settings.query_max_memory_bytes + 2**30}
+        return clickhouse_connect.get_client(interface="chdb", path=str(path), chdb_options=options, settings=given)
+    password = settings.clickhouse_password.get_secret_value() if settings.clickhouse_password else None
+    return clickhouse_connect.get_client(
+        dsn=url, password=password or urlsplit(url).password or "", settings=given, autogenerate_session_id=False
+    )
+
+
+def reader_limits(settings: Settings, **overrides: Any) -> dict[str, Any]:
+    """The engine settings of a connection that answers questions."""
+    return {
+        "max_execution_time": settings.query_timeout_s,
+        "max_memory_usage": settings.query_max_memory_bytes,
+        "max_result_rows": settings.query_max_rows,
+        "do_not_merge_across_partitions_select_final": 1,  # copies of a span share its start time, so its day
+        "prefer_column_name_to_alias": 1,  # in WHERE a name means the column, whatever SELECT calls its answers
+        **overrides,
+        "readonly": 1,  # last: nothing can be set after it; it also forbids file(), url() and second statements
+    }
+
+
+@contextmanager
+def refusing(settings: Settings) -> Generator[None]:
+    """Turn what the driver raises at start into `StartupRefused` with what a person can do."""
+    url = settings.clickhouse_url
+    where = _without_password(url) if url else str(settings.data_dir / "store")
+    try:
+        yield
+    except NewerSchema as error:
+        raise StartupRefused(
+            f"the store at {where} was written by a newer Limelight (schema {error.found}, this release knows "
+            f"{error.known}): upgrade, or use another data directory"
+        ) from error
+    except (ClickHouseError, OSError) as error:
+        raise StartupRefused(f"cannot open the store at {where}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).splitlines()[0][:300]
+    # chDB says no more than this when another process holds the directory.
+    return "another process holds it" if "Error initializing EmbeddedServer" in text else text
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
