@@ -6,7 +6,7 @@ COPY sdk sdk
 COPY collector collector
 COPY dashboard dashboard
 COPY migrations migrations
-RUN pip install --no-cache-dir --constraint constraints.txt '.[server]' \
+RUN pip install --no-cache-dir --constraint constraints.txt '.[server,postgres]' \
  && useradd --create-home limelight && mkdir /data && chown limelight /data
 USER limelight
 EXPOSE 4317 4318 8501

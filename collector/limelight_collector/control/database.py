@@ -1,7 +1,8 @@
 """The control database's connections: SQLite in WAL mode by default, PostgreSQL by URL.
 
 Reads and writes are separate: an SQLite transaction that begins as a read cannot always become a write, so `write()`
-takes the write lock at its first statement and waits for it (`busy_timeout`).
+takes the write lock at its first statement and waits for it (`busy_timeout`). On PostgreSQL it takes a lock of the
+same meaning: one writer at a time, so that what was just read is still so when it is written.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from limelight_collector.errors import StartupRefused
-from limelight_migrations.control import NewerDatabase, upgrade
+from limelight_collector.errors import Rejected, StartupRefused, Unavailable
+from limelight_migrations.control import NewerDatabase, hold_write_lock, upgrade, with_driver
 
 BUSY_TIMEOUT_MS = 5000
 
@@ -28,9 +29,10 @@ def migrate(url: str, *, dry_run: bool = False) -> list[str]:
     except exc.ArgumentError as error:
         raise StartupRefused(f"LIMELIGHT_CONTROL_URL is not a database URL: {error}") from None
     except ImportError as error:
-        raise StartupRefused(f"the driver of LIMELIGHT_CONTROL_URL is missing: {error}") from None
+        hint = "; for PostgreSQL: pip install 'limelight[postgres]'" if "psycopg" in str(error) else ""
+        raise StartupRefused(f"the driver of LIMELIGHT_CONTROL_URL is missing: {error}{hint}") from None
     except exc.DBAPIError as error:
-        raise StartupRefused(f"cannot open the control database: {error.orig}") from None
+        raise StartupRefused(f"cannot open the control database: {_one_line(error)}") from None
 
 
 class Database:
@@ -38,27 +40,51 @@ class Database:
 
     def __init__(self, url: str) -> None:
         migrate(url)
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
+        is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
+        # A server may have been restarted since: a pooled connection is tried before it is used.
+        self._engine = sa.create_engine(with_driver(url), pool_pre_ping=not is_sqlite)
+        self._reader = self._engine
+        if is_sqlite:
             event.listen(self._engine, "connect", _configure_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
         self._writer = self._engine.execution_options(limelight_writes=True)
 
     @contextmanager
     def read(self) -> Generator[sa.Connection]:
-        """A connection that sees one consistent state."""
-        with self._engine.begin() as connection:
+        """A connection that sees one consistent state; `Unavailable` where the database does not answer."""
+        with _answering(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Generator[sa.Connection]:
-        """One transaction: committed at the end, rolled back on any exception."""
-        with self._writer.begin() as connection:
+        """One transaction: committed at the end, rolled back on any exception; `Unavailable` as above."""
+        with _answering(), self._writer.begin() as connection:
+            hold_write_lock(connection)
             yield connection
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+@contextmanager
+def _answering() -> Generator[None]:
+    """`Unavailable` where the database is away, locked for too long or full; `Rejected` for a value that it cannot hold
+    (PostgreSQL: a NUL in a text).
+    """
+    try:
+        yield
+    except exc.DataError as error:
+        raise Rejected("bad_request", f"the control database cannot hold this: {_one_line(error)}") from error
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        raise Unavailable(f"the control database does not answer: {_one_line(error)}", retry_after_s=5) from error
+
+
+def _one_line(error: Exception) -> str:
+    reason = str(getattr(error, "orig", None) or error)
+    return " ".join(reason.split())[:300]
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

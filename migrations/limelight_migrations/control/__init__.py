@@ -18,6 +18,9 @@ HEAD = "0001"
 """The revision this version of the code works with."""
 
 
+_WRITE_LOCK = 0x6C696D656C6967  # any number that nobody else in the database uses: "limelig"
+
+
 class NewerDatabase(Exception):
     """The database was written by a newer version of Limelight; it was not touched."""
 
@@ -25,24 +28,43 @@ class NewerDatabase(Exception):
 def upgrade(url: str, *, dry_run: bool = False) -> list[str]:
     """Bring the control database at `url` to `HEAD`; returns the steps applied, or with `dry_run` those that would be.
 
-    All steps run in one transaction. Raises `NewerDatabase` where the stored revision is unknown here, and SQLAlchemy's
-    own errors where the database cannot be opened.
+    All steps run in one transaction, and one process at a time takes them: a second one waits and finds nothing to do.
+    Raises `NewerDatabase` where the stored revision is unknown here, and SQLAlchemy's own errors where the database
+    cannot be opened.
     """
     if dry_run and _is_absent(url):
         return _steps(_scripts(), None)
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(with_driver(url))
     if engine.dialect.name == "sqlite":
         _begin_explicitly(engine)
     try:
         with engine.begin() as connection:
             current = _current(connection)
-            if current == HEAD:
-                return []
-            scripts = _scripts()
-            _refuse_newer(scripts, current)
-            return _steps(scripts, current) if dry_run else _apply(connection, scripts, current)
+        if current == HEAD:
+            return []
+        scripts = _scripts()
+        _refuse_newer(scripts, current)
+        if dry_run:
+            return _steps(scripts, current)
+        with engine.execution_options(limelight_writes=True).begin() as connection:
+            hold_write_lock(connection)
+            return _apply(connection, scripts, _current(connection))
     finally:
         engine.dispose()
+
+
+def with_driver(url: str) -> str:
+    """The URL with the driver that Limelight comes with (extra `postgres`), where it names none."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if separator and scheme in ("postgres", "postgresql") else url
+
+
+def hold_write_lock(connection: sa.Connection) -> None:
+    """Make this transaction the only one that writes, to its end, also across processes: what BEGIN IMMEDIATE does in
+    SQLite, an advisory lock does in PostgreSQL. Writes are few and short, and need no other thought about each other.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
 
 
 def render(dialect: str) -> str:
@@ -79,7 +101,8 @@ def _begin_explicitly(engine: sa.Engine) -> None:
         connection.isolation_level = None
 
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
+        writes = connection.get_execution_options().get("limelight_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     event.listen(engine, "connect", connect)
     event.listen(engine, "begin", begin)

@@ -1,8 +1,10 @@
-"""A real control database on a file, and a clock that moves when told to."""
+"""A real control database, SQLite and PostgreSQL in turn, and a clock that moves when told to."""
 
 import pytest
+import sqlalchemy as sa
 
 from limelight_collector.control import Control
+from limelight_migrations.control import with_driver
 
 
 class Clock:
@@ -21,12 +23,22 @@ def clock():
 
 
 @pytest.fixture
-def database_path(tmp_path):
-    return tmp_path / "control.db"
+def control(control_url, clock):
+    opened = Control(control_url, now_s=clock)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def control(database_path, clock):
-    opened = Control(f"sqlite:///{database_path}", now_s=clock)
-    yield opened
-    opened.close()
+def other_process(control, control_url):
+    """Runs one statement as somebody else would who knows the database's address."""
+
+    def execute(statement):
+        engine = sa.create_engine(with_driver(control_url))
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(statement)
+        finally:
+            engine.dispose()
+
+    return execute
