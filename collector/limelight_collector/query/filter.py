@@ -10,8 +10,10 @@ MAX_LENGTH = 10_000
 """Characters of one filter."""
 MAX_DEPTH = 40
 """Nested parentheses and nots."""
-MAX_TERMS = 1000
-"""Comparisons and listed values in one filter."""
+MAX_COMPARISONS = 200
+"""Comparisons (and `exists`) in one filter: each is work for every span looked at."""
+MAX_VALUES = 1000
+"""Values in one filter, the listed ones of `in` included."""
 
 
 class FilterError(Exception):
@@ -51,6 +53,7 @@ class Compare:
     operator: str
     values: tuple[Value, ...]
     position: int  # of the operator
+    positions: tuple[int, ...]  # of each value
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,9 @@ _TOKEN = re.compile(
     |(?P<word>[A-Za-z_][\w.\-]*)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_PAIR = r"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"\\({_PAIR}|u[0-9a-fA-F]{{4}}|.)", re.DOTALL)
+_HALF = re.compile("[\ud800-\udfff]")
 _ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "t": "\t"}
 _KEYWORDS = frozenset({"and", "or", "not", "in", "contains", "exists", "true", "false"})
 _COMPARISONS = frozenset({"=", "!=", "<", "<=", ">", ">="})
@@ -105,6 +110,9 @@ class _Token:
 
 
 def _tokens(text: str) -> list[_Token]:
+    half = _HALF.search(text)  # JSON can carry one, UTF-8 cannot
+    if half:
+        raise FilterError("half of a surrogate pair is no character", half.start())
     tokens: list[_Token] = []
     position = 0
     while position < len(text):
@@ -123,21 +131,18 @@ def _tokens(text: str) -> list[_Token]:
 
 def _unquote(token: _Token) -> str:
     def replace(match: re.Match[str]) -> str:
-        code = match.group(1)
-        if len(code) == 5:
-            return chr(int(code[1:], 16))
+        code, position = match.group(1), token.position + 1 + match.start()
+        if len(code) > 1:  # \uXXXX, or two of them: the halves of one character beyond U+FFFF
+            units = bytes.fromhex(code.replace("\\", "").replace("u", ""))
+            try:
+                return units.decode("utf-16-be")
+            except UnicodeDecodeError:
+                raise FilterError("half of a surrogate pair is no character", position) from None
         if code not in _ESCAPES:
-            raise FilterError(
-                f'unknown escape \\{code}; use \\\\ \\" \\n \\t \\uXXXX', token.position + match.start() + 1
-            )
+            raise FilterError(f'unknown escape \\{code}; use \\\\ \\" \\n \\t \\uXXXX', position)
         return _ESCAPES[code]
 
-    text = _ESCAPE.sub(replace, token.text[1:-1])
-    try:
-        # Two \u escapes may be the halves of one character beyond U+FFFF.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise FilterError("half of a surrogate pair is no character", token.position) from None
+    return _ESCAPE.sub(replace, token.text[1:-1])
 
 
 class _Parser:
@@ -146,9 +151,12 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)
         self._next = 0
-        self._terms = 0
+        self._comparisons = 0
+        self._values = 0
 
     def parse(self) -> Node:
+        if self._peek().kind == "end":
+            return And(())
         node = self._or(0)
         token = self._peek()
         if token.kind != "end":
@@ -200,6 +208,10 @@ class _Parser:
         return self._comparison()
 
     def _comparison(self) -> Node:
+        self._comparisons += 1
+        if self._comparisons > MAX_COMPARISONS:
+            message = f"more than {MAX_COMPARISONS} comparisons; several values of one field go into one: in (…)"
+            raise FilterError(message, self._peek().position)
         if self._accept("keyword", "exists"):
             return Exists(self._field())
         field = self._field()
@@ -207,14 +219,13 @@ class _Parser:
         if token.kind == "keyword" and token.text == "exists":
             return Exists(field)
         if token.kind == "keyword" and token.text == "in":
-            return Compare(field, "in", self._list(), token.position)
-        if token.kind == "keyword" and token.text == "contains":
-            return Compare(field, "contains", (self._value(),), token.position)
-        if token.text not in _COMPARISONS:
+            values, positions = zip(*self._list(), strict=True)
+            return Compare(field, "in", values, token.position, positions)
+        if token.text not in _COMPARISONS and (token.kind, token.text) != ("keyword", "contains"):
             raise FilterError("expected one of = != < <= > >= in contains exists", token.position)
-        if token.text == "!=":
-            return Not(Compare(field, "=", (self._value(),), token.position))
-        return Compare(field, token.text, (self._value(),), token.position)
+        value, position = self._value()
+        compare = Compare(field, "=" if token.text == "!=" else token.text, (value,), token.position, (position,))
+        return Not(compare) if token.text == "!=" else compare
 
     def _field(self) -> Name | Entry:
         token = self._take()
@@ -229,28 +240,28 @@ class _Parser:
         self._expect("]")
         return Entry(token.text, _unquote(key), token.position)
 
-    def _list(self) -> tuple[Value, ...]:
+    def _list(self) -> list[tuple[Value, int]]:
         self._expect("(")
         values = [self._value()]
         while self._accept("symbol", ","):
             values.append(self._value())
         self._expect(")")
-        return tuple(values)
+        return values
 
-    def _value(self) -> Value:
+    def _value(self) -> tuple[Value, int]:
         token = self._take()
-        self._terms += 1
-        if self._terms > MAX_TERMS:
-            raise FilterError(f"more than {MAX_TERMS} values", token.position)
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise FilterError(f"more than {MAX_VALUES} values", token.position)
         match token.kind:
             case "string":
-                return _unquote(token)
+                return _unquote(token), token.position
             case "number":
-                return Decimal(token.text)
+                return Decimal(token.text), token.position
             case "word":
-                return token.text
+                return token.text, token.position
             case "keyword" if token.text in {"true", "false"}:
-                return token.text == "true"
+                return token.text == "true", token.position
             case _:
                 raise FilterError("expected a value: text in double quotes, a number, true or false", token.position)
 
@@ -259,7 +270,7 @@ def parse(text: str) -> Node:
     """The tree of a filter; an empty one lets everything through. `FilterError` names the position."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"longer than {MAX_LENGTH} characters", MAX_LENGTH)
-    return _Parser(text).parse() if text.strip() else And(())
+    return _Parser(text).parse()
 
 
 def parse_field(text: str) -> Name | Entry:

@@ -8,11 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 from limelight_collector.query.fields import FIELDS, MAPS, Field, attribute_text
-from limelight_collector.query.filter import And, Compare, Entry, Exists, FilterError, Name, Node, Not, Or, Value
+from limelight_collector.query.filter import (
+    MAX_LENGTH,
+    And,
+    Compare,
+    Entry,
+    Exists,
+    FilterError,
+    Name,
+    Node,
+    Not,
+    Or,
+    Value,
+)
 from limelight_collector.query.ids import binary
 
 _ORDERED = frozenset({"=", "<", "<=", ">", ">=", "in"})
@@ -28,8 +40,12 @@ _OPERATORS: dict[str, frozenset[str]] = {
     "flag": frozenset({"=", "in"}),
 }
 _HEX_DIGITS = {"trace_id": 32}
-_MOST_DIGITS = 38
+_EXACT = Context(prec=2 * MAX_LENGTH)
+"""Decimal arithmetic that rounds no number a filter has room for; Python's own keeps 28 digits."""
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+Operand = tuple[str, str]
+"""(operator, SQL of what is compared with)."""
 
 
 class Sql:
@@ -66,8 +82,8 @@ class Sql:
     def value(self, field: Name | Entry) -> str:
         """SQL of the value of a groupable field: text, or NULL where it is unknown."""
         if isinstance(field, Entry):
-            key = self.bind("String", field.key)
-            return f"nullIf({attribute_text(MAPS[field.map], key)}, '')"
+            column, key = MAPS[field.map], self.bind("String", field.key)
+            return f"if({_known(column, key)}, nullIf({attribute_text(column, key)}, ''), NULL)"
         found = self._field(field)
         if not found.groupable:
             raise FilterError(f"cannot group by {found.name}", field.position)
@@ -91,7 +107,7 @@ class Sql:
 
     def _exists(self, named: Name | Entry) -> str:
         if isinstance(named, Entry):
-            return f"mapContains({MAPS[named.map]}, {self.bind('String', named.key)})"
+            return f"({_known(MAPS[named.map], self.bind('String', named.key))})"
         field = self._field(named)
         return self._flagged("1") if field.kind == "flag" else f"({field.known or '1'})"
 
@@ -102,86 +118,115 @@ class Sql:
         if node.operator not in _OPERATORS[field.kind]:
             allowed = " ".join(sorted({"!=" if op == "=" else op for op in _OPERATORS[field.kind]} | {"=", "exists"}))
             raise FilterError(f"{field.name} takes only: {allowed}", node.position)
-        if field.kind == "text" and node.operator == "in":
-            values = ", ".join(self._operand(field, value, node.position) for value in node.values)
-            return f"({field.known} AND {field.sql} IN ({values}))"
-        operator = "=" if node.operator == "in" else node.operator
-        atoms = [self._atom(field, operator, self._operand(field, value, node.position)) for value in node.values]
-        return atoms[0] if len(atoms) == 1 else f"({' OR '.join(atoms)})"
-
-    def _atom(self, field: Field, operator: str, operand: str) -> str:
+        given = list(zip(node.values, node.positions, strict=True))
         match field.kind:
             case "flag":
-                return self._flagged(f"code = {operand}")
+                codes = ", ".join(self._text(field, *one) for one in given)
+                return self._flagged(f"code IN ({codes})")
             case "list":
-                return f"has({field.sql}, {operand})"
-            case "text" if operator == "contains":
-                return f"({field.known} AND position({field.sql}, {operand}) > 0)"
-            case _ if field.known:
-                return f"({field.known} AND ifNull({field.sql} {operator} {operand}, 0))"
+                elements = ", ".join(self._text(field, *one) for one in given)
+                return f"hasAny({field.sql}, [{elements}])"
+            case "text" if node.operator == "contains":
+                return f"({field.known} AND position({field.sql}, {self._text(field, *given[0])}) > 0)"
             case _:
-                return f"({field.sql} {operator} {operand})"
+                operator = "=" if node.operator == "in" else node.operator
+                operands = [self._operand(field, operator, *one) for one in given]
+                compared = _compared(field.sql, [operand for operand in operands if operand is not None])
+                return f"({field.known} AND ifNull({compared}, 0))" if field.known else f"({compared})"
 
-    def _operand(self, field: Field, value: Value, position: int) -> str:
+    def _operand(self, field: Field, operator: str, value: Value, position: int) -> Operand | None:
+        """What the field is compared with, and how; None where it can never be equal."""
         match field.kind:
-            case "text" | "list" | "flag":
-                return self.bind("String", _require_text(field, value, position))
+            case "text":
+                return operator, self._text(field, value, position)
             case "hex":
                 digits = _require_hex(field, value, position)
-                return binary(self.bind("String", digits), len(digits) // 2)
+                return operator, binary(self.bind("String", digits), len(digits) // 2)
             case "bool":
                 if not isinstance(value, bool):
                     raise FilterError(f"{field.name} is true or false", position)
-                return self.bind("Bool", value)
+                return operator, self.bind("Bool", value)
             case "time":
-                return self.bind("Int64", _require_time(field, value, position))
+                return self._whole(operator, _require_time(field, value, position))
             case _:
-                return self._number(field, value, position)
+                return self._number(field, operator, value, position)
 
-    def _number(self, field: Field, value: Value, position: int) -> str:
+    def _text(self, field: Field, value: Value, position: int) -> str:
+        if not isinstance(value, str):
+            raise FilterError(f"{field.name} is text: write the value in double quotes", position)
+        return self.bind("String", value)
+
+    def _number(self, field: Field, operator: str, value: Value, position: int) -> Operand | None:
         if not isinstance(value, Decimal):
             raise FilterError(f"{field.name} is a number: compare it with a number", position)
-        exact = value * field.scale
+        exact = _EXACT.multiply(value, field.scale)
         if field.kind == "decimal":
             if exact.adjusted() >= 20 or -int(exact.as_tuple().exponent) > 18:
                 raise FilterError("money has at most 20 digits before and 18 after the point", position)
-            return self.bind("Decimal(38, 18)", format(exact, "f"))
+            return operator, self.bind("Decimal(38, 18)", format(exact, "f"))
         if field.kind == "float" and field.scale == 1:
-            return self._float(exact, position)
-        if exact == exact.to_integral_value() and -(2**63) <= exact < 2**64:
-            return self.bind("UInt64" if exact >= 0 else "Int64", int(exact))
-        return self._float(exact, position)
+            return operator, self._float(exact, position)
+        _require_range(exact, position)
+        return self._whole(operator, exact)
+
+    def _whole(self, operator: str, exact: Decimal) -> Operand | None:
+        """For a field of whole numbers: `< 5.5` is `<= 5`, `> 5.5` is `> 5`, and nothing equals 5.5."""
+        floor = int(exact.to_integral_value(ROUND_FLOOR))
+        if floor != exact:
+            if operator == "=":
+                return None
+            operator = "<=" if operator in {"<", "<="} else ">"
+        if -(2**63) <= floor < 2**64:
+            return operator, self.bind("UInt64" if floor >= 0 else "Int64", floor)
+        # Beyond every value a field can have: only the direction counts.
+        return None if operator == "=" else (operator, self.bind("Float64", float(floor)))
 
     def _float(self, value: Decimal, position: int) -> str:
-        if abs(value.adjusted()) > 300:
-            raise FilterError("this number is out of range", position)
+        _require_range(value, position)
         return self.bind("Float64", float(value))
 
     def _entry(self, node: Compare, entry: Entry) -> str:
         column, key = MAPS[entry.map], self.bind("String", entry.key)
         raw, text = f"{column}[{key}]", attribute_text(column, key)
         operator = "=" if node.operator == "in" else node.operator
-        atoms: list[str] = []
-        for value in node.values:
+        texts: list[Operand] = []
+        numbers: list[Operand] = []
+        truths: list[Operand] = []
+        for value, position in zip(node.values, node.positions, strict=True):
             if isinstance(value, bool) and operator == "=":
-                atoms.append(f"{raw} = '{'true' if value else 'false'}'")
+                truths.append(("=", "'true'" if value else "'false'"))
             elif isinstance(value, Decimal) and operator != "contains":
-                operand = self._float(value, node.position)
-                atoms.append(f"ifNull(toFloat64OrNull({raw}) {operator} {operand}, 0)")
+                numbers.append((operator, self._float(value, position)))
             elif isinstance(value, str):
-                operand = self.bind("String", value)
-                atoms.append(
-                    f"position({text}, {operand}) > 0" if operator == "contains" else f"{text} {operator} {operand}"
-                )
+                texts.append((operator, self.bind("String", value)))
             else:
-                raise FilterError(f"'{operator}' cannot take this value", node.position)
-        return f"(mapContains({column}, {key}) AND ({' OR '.join(atoms)}))"
+                raise FilterError(f"'{operator}' cannot take this value", position)
+        if operator == "contains":
+            return f"({_known(column, key)} AND position({text}, {texts[0][1]}) > 0)"
+        atoms = [_compared(sql, operands) for sql, operands in ((text, texts), (raw, truths)) if operands]
+        if numbers:
+            atoms.append(f"ifNull({_compared(f'toFloat64OrNull({raw})', numbers)}, 0)")
+        return f"({_known(column, key)} AND ({' OR '.join(atoms)}))"
 
 
-def _require_text(field: Field, value: Value, position: int) -> str:
-    if not isinstance(value, str):
-        raise FilterError(f"{field.name} is text: write the value in double quotes", position)
-    return value
+def _known(column: str, key: str) -> str:
+    """SQL that is 1 where the map has a value under `key`: a missing key reads as '', an empty value is 'null'."""
+    return f"{column}[{key}] NOT IN ('', 'null')"
+
+
+def _compared(sql: str, operands: list[Operand]) -> str:
+    """SQL that compares: with one operand as it says, with several for being equal to any."""
+    if not operands:
+        return "0"
+    if len(operands) == 1:
+        operator, operand = operands[0]
+        return f"{sql} {operator} {operand}"
+    return f"{sql} IN ({', '.join(operand for _, operand in operands)})"
+
+
+def _require_range(value: Decimal, position: int) -> None:
+    if value and abs(value.adjusted()) > 300:
+        raise FilterError("this number is out of range", position)
 
 
 def _require_hex(field: Field, value: Value, position: int) -> str:
@@ -191,11 +236,13 @@ def _require_hex(field: Field, value: Value, position: int) -> str:
     return value.lower()
 
 
-def _require_time(field: Field, value: Value, position: int) -> int:
+def _require_time(field: Field, value: Value, position: int) -> Decimal:
+    """Nanoseconds since 1970."""
     try:
-        nanoseconds = int(value * 10**9) if isinstance(value, Decimal) else parse_time(str(value))
+        given = value if isinstance(value, Decimal) else Decimal(parse_time(str(value)))
     except ValueError as error:
         raise FilterError(f"{field.name}: {error}", position) from None
+    nanoseconds = _EXACT.multiply(given, 10**9) if isinstance(value, Decimal) else given
     if not -(2**63) <= nanoseconds < 2**63:
         raise FilterError(f"{field.name}: this time is out of range", position)
     return nanoseconds

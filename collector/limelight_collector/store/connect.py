@@ -28,6 +28,7 @@ _CHDB_OPTIONS = {
 UPKEEP = {
     "max_execution_time": 3600,
     "do_not_merge_across_partitions_select_final": 1,
+    "prefer_column_name_to_alias": 1,
     "mutations_sync": 1,  # an ALTER … DELETE or UPDATE returns when it is done here
     "max_partitions_per_insert_block": 0,
 }
@@ -58,6 +59,7 @@ def reader_limits(settings: Settings, **overrides: Any) -> dict[str, Any]:
         "do_not_merge_across_partitions_select_final": 1,  # copies of a span share its start time, so its day
         "prefer_column_name_to_alias": 1,  # in WHERE a name means the column, whatever SELECT calls its answers
         **overrides,
+        "max_query_size": 2**20,  # a filter of two hundred comparisons with the text of messages
         "readonly": 1,  # last: nothing can be set after it; it also forbids file(), url() and second statements
     }
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.store.rows import T0, batch, flag, llm, span
-from limelight_collector.query.filter import MAX_DEPTH, FilterError, parse
+from limelight_collector.query.filter import MAX_COMPARISONS, MAX_DEPTH, MAX_VALUES, FilterError, parse
 from limelight_collector.query.filter_sql import parse_time
 from limelight_collector.query.window import Window
 from limelight_collector.store import Store
@@ -262,19 +262,25 @@ def test_text_of_messages_is_searched_as_a_person_reads_it(store: Store) -> None
         ("request_model", 13),
         ('request_model = "x" "y"', 20),
         ('(request_model = "x"', 20),
-        ("request_model = 5", 14),
-        ('input_tokens > "5"', 13),
+        ("request_model = 5", 16),
+        ('input_tokens > "5"', 15),
         ('input_tokens contains "5"', 13),
-        ('trace_id = "xyz"', 9),
+        ('trace_id = "xyz"', 11),
         ('trace_id > "00000000000000000000000000000001"', 9),
-        ("is_stream = 1", 10),
+        ("is_stream = 1", 12),
         ("is_stream < true", 10),
-        ('start_time > "yesterday"', 11),
+        ('start_time > "yesterday"', 13),
         (r'name = "\x"', 8),
-        (r'name = "\ud800"', 7),
+        (r'name = "a\ud800"', 9),
+        (r'name = "\ud83d\ude00\udfff"', 20),
+        ('name = "\ud800"', 8),
+        ("name in (a, 5, b)", 12),
+        ('attr["k"] < true', 12),
+        ('attr["k"] contains 5', 19),
+        ("\u00a0", 0),
         ("attr[k] = 1", 5),
-        ("cost_usd > 1e30", 9),
-        ("cost_usd > 1e-30", 9),
+        ("cost_usd > 1e30", 11),
+        ("cost_usd > 1e-30", 11),
         ("name in ()", 9),
         ("project_id = default", 0),
         ("name = 'x'", 7),
@@ -290,10 +296,76 @@ def test_a_bad_filter_names_its_position(text: str, position: int) -> None:
     assert caught.value.position == position
 
 
-@pytest.mark.parametrize("text", ["not " * 5000 + "name = a", "(" * 2000, "name = a or " * 5000, "x" * 10_001])
-def test_depth_and_length_are_capped(text: str) -> None:
-    with pytest.raises(FilterError):
+@pytest.mark.parametrize(
+    ("text", "position", "limit"),
+    [
+        ("not " * 2000 + "name = a", 4 * (MAX_DEPTH + 1), "nested deeper than 40"),
+        ("(" * 2000, MAX_DEPTH + 1, "nested deeper than 40"),
+        ("name = a or " * 800, 12 * MAX_COMPARISONS, "more than 200 comparisons"),
+        ("not exists name and " * 300, 20 * MAX_COMPARISONS + 4, "more than 200 comparisons"),
+        (f"name in ({'a,' * 2000}a)", 9 + 2 * MAX_VALUES, "more than 1000 values"),
+        ("x" * 10_001, 10_000, "longer than 10000 characters"),
+        (f'name = "{"x" * 100_000}"', 10_000, "longer than 10000 characters"),
+        ("name = a or " * 10_000, 10_000, "longer than 10000 characters"),
+    ],
+)
+def test_depth_length_and_number_are_capped(text: str, position: int, limit: str) -> None:
+    with pytest.raises(FilterError, match=limit) as caught:
         parse(text)
+    assert caught.value.position == position
+
+
+UNITS = ["error_fingerprint < a", "not input_text = a", 'attr["k"] = a', "flag exists", "total_tokens < 5.5"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_as_many_comparisons_as_are_allowed_are_answered(filled: Store, unit: str) -> None:
+    assert matching(filled, " and ".join([unit] * MAX_COMPARISONS)) == matching(filled, unit)
+
+
+@pytest.mark.parametrize("value", ["a", "5", '"\\u00e4"'])
+def test_as_many_values_as_are_allowed_are_answered(filled: Store, value: str) -> None:
+    one = matching(filled, f'attr["k"] in ({value})')
+    assert matching(filled, f'attr["k"] in ({",".join([value] * MAX_VALUES)})') == one
+
+
+MUCH = "12345678901234567890.123456789012345678"  # Python's Decimal would round it to 28 digits, a float to 17
+EXACT = [
+    ("cost_usd", Decimal(MUCH), MUCH, True),
+    ("cost_usd", Decimal(f"{MUCH[:-1]}9"), MUCH, False),
+    ("input_tokens", 2**53 + 1, "9007199254740993", True),
+    ("input_tokens", 2**53 + 1, "9007199254740992", False),
+    ("input_tokens", 2**53 + 1, "9007199254740993.0000000000000000000000000000001", False),
+    ("duration_ns", 2**53 + 1, "9007199254740993", True),
+]
+
+
+@pytest.mark.parametrize(("name", "stored", "literal", "equal"), EXACT)
+def test_whole_numbers_and_money_are_compared_exactly(
+    store: Store, name: str, stored: Any, literal: str, *, equal: bool
+) -> None:
+    project = f"exact-{name}-{literal}-{equal}"
+    store.insert(batch(llm(**{name: stored}, project_id=project)))
+    assert bool(matching(store, f"{name} = {literal}", project)) is equal
+    assert bool(matching(store, f"{name} in ({literal})", project)) is equal
+
+
+def test_between_two_whole_numbers_lies_none(store: Store) -> None:
+    large = 2**53 + 2
+    store.insert(batch(llm(input_tokens=large, project_id="between")))
+    below, above = f"{large - 1}.5", f"{large}.5"  # as floats both are `large`
+    for text in (f"> {below}", f">= {below}", f"< {above}", f"<= {above}", "< 1e300", "> -1e300"):
+        assert matching(store, f"input_tokens {text}", "between"), text
+    for text in (f"< {below}", f"<= {below}", f"> {above}", f">= {above}", f"= {above}", "in (1e300, -1e300)"):
+        assert not matching(store, f"input_tokens {text}", "between"), text
+
+
+def test_an_attribute_without_a_value_is_unknown(store: Store) -> None:
+    made = [llm(n, at_s=n, project_id="null", attributes={"k": raw}) for n, raw in enumerate(["null", '"null"', '""'])]
+    store.insert(batch(*made))
+    assert matching(store, 'attr["k"] exists', "null") == [row["span_id"] for row in made[1:]]
+    assert matching(store, 'attr["k"] = "null"', "null") == [made[1]["span_id"]]
+    assert matching(store, 'not attr["k"] >= ""', "null") == [made[0]["span_id"]]
 
 
 def test_the_deepest_filter_allowed_runs(filled: Store) -> None:
