@@ -137,6 +137,39 @@ PRICE_OVERRIDES = sa.Table(
     sa.PrimaryKeyConstraint("project_id", "provider", "model"),
 )
 
+LEASES = sa.Table(
+    "leases",
+    METADATA,
+    sa.Column("name", sa.String(32), primary_key=True),
+    _column("holder", sa.String(64)),
+    _column("expires_s", sa.Double),
+)
+
+RETENTION = sa.Table(
+    "retention",
+    METADATA,
+    sa.Column("project_id", sa.String(64), sa.ForeignKey("projects.id"), primary_key=True),
+    sa.Column("max_age_days", sa.Integer),  # NULL in each: no limit of the project's own
+    sa.Column("max_bytes", sa.BigInteger),
+    sa.Column("keep_flagged_days", sa.Integer),
+)
+
+DELETIONS = sa.Table(
+    "deletions",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),
+    _project(),
+    _column("kind", sa.String(16)),  # trace_id | user_id | session_id | everything
+    sa.Column("value", sa.Text),  # whose data; NULL once it is gone, because it is personal itself
+    _column("state", sa.String(16)),  # queued | running | verified | failed
+    _column("detail", sa.Text),  # what it waits for, or why it failed
+    _column("requested_ns", sa.BigInteger),  # what was received until then goes
+    sa.Column("finished_s", sa.Double),
+    _column("rows", sa.JSON),  # deleted so far, by table
+    sa.Column("portion", sa.JSON),  # what is being deleted: the same again after a crash
+    sa.Index("deletions_by_time", "project_id", "requested_ns"),
+)
+
 AUDIT_LOG = sa.Table(
     "audit_log",
     METADATA,

@@ -14,7 +14,7 @@ from sqlalchemy import event
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-HEAD = "0001"
+HEAD = "0003"
 """The revision this version of the code works with."""
 
 
