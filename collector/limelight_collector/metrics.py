@@ -90,11 +90,17 @@ CANARY_DELAY_SECONDS = _histogram("canary_delay_seconds", "From sending the cana
 
 QUERY_SECONDS = _histogram("query_duration_seconds", "One query of the store.")
 MAINTENANCE_SECONDS = _histogram("maintenance_duration_seconds", "One turn of a maintenance task.", "task")
+STORE_HELD_SECONDS = _histogram("store_held_seconds", "Time that inserts waited for the snapshot of a backup.")
 MAINTENANCE_FAILURES = _counter("maintenance_failures", "Turns that failed; each is tried again.", "task")
 ALERT_EVALUATIONS = _counter("alert_evaluations", "Evaluations of alert rules.", "outcome")
 ALERT_LAG_SECONDS = _gauge("alert_lag_seconds", "Age of the newest evaluation of the alert rules.")
 RULES_FILE_RELOADS = _counter("rules_file_reloads", "Times a changed rules file was read.", "outcome")
 WEBHOOK_DELIVERIES = _counter("webhook_deliveries", "Webhook attempts.", "outcome")
+LEADER = Gauge(
+    "limelight_leader", "1 where this collector evaluates alerts and keeps the store in order.", registry=REGISTRY
+)
+LEADER.set(1)  # alone it always does
+
 DURABILITY_MODE = Gauge("limelight_durability_mode", "1 for the mode in use.", ["mode"], registry=REGISTRY)
 DURABILITY_MODE.labels(mode="fsync").set(1)
 

@@ -106,8 +106,7 @@ def test_postgresql_ddl_is_portable():
     ddl = render("postgresql")
     assert ddl.count("CREATE TABLE") == len(METADATA.tables)
     assert "DATETIME" not in ddl
-    assert "TRIGGER" not in ddl
-    assert "CREATE RULE audit_log_no_UPDATE" in ddl
+    assert "CREATE TRIGGER audit_log_append_only" in ddl
 
 
 @pytest.mark.parametrize(

@@ -139,13 +139,23 @@ def _channels(control: Control, project_id: str, rule: Rule) -> list[str]:
 
 
 class AlertLoop:
-    """Evaluates and notifies on two threads from `start` to `stop`. `now_s` is the wall clock in unix seconds."""
+    """Evaluates and notifies on two threads from `start` to `stop`, while `is_leader` says that this collector does it
+    for all. `now_s` is the wall clock in unix seconds.
+    """
 
-    def __init__(self, services: Services, *, now_s: Callable[[], float], values: Values | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        now_s: Callable[[], float],
+        values: Values | None = None,
+        is_leader: Callable[[], bool] = lambda: True,
+    ) -> None:
         settings = services.settings
         self._services = services
         self._control = services.control
         self._now_s = now_s
+        self._is_leader = is_leader
         self._values = values or StoreValues(services.store)
         self._file = (
             RulesFile(settings.rules_file, services.control, settings.webhook_allowed_hosts)
@@ -196,16 +206,24 @@ class AlertLoop:
         return now_s if oldest_ns is None else oldest_ns / 1e9
 
     def _evaluate(self) -> None:
-        self.tick(self._now_s())
         self._control.save_last_used()
+        if not self._is_leader():
+            self._evaluated_s = self._now_s()  # another is late or not: its own metric says so
+            return
+        self.tick(self._now_s())
         if self._evaluated_s - self._swept_s >= SWEEP_INTERVAL_S:
             self._swept_s = self._evaluated_s
             self._control.outbox.forget_old(self._swept_s)
             self._control.progress.forget_old(self._swept_s)
 
     def _notify(self) -> None:
+        if not self._is_leader():
+            return
         allowed_hosts = self._services.settings.webhook_allowed_hosts
-        deliver_due(self._control, allowed_hosts, self._now_s, self._stopping.is_set)
+        deliver_due(self._control, allowed_hosts, self._now_s, self._must_stop)
+
+    def _must_stop(self) -> bool:
+        return self._stopping.is_set() or not self._is_leader()
 
     def _repeat(self, work: Callable[[], None], interval_s: float) -> None:
         while not self._stopping.is_set():

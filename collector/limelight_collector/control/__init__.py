@@ -13,6 +13,7 @@ from limelight_collector.control import audit, projects
 from limelight_collector.control.audit import AuditEntry
 from limelight_collector.control.database import Database
 from limelight_collector.control.keys import Keys
+from limelight_collector.control.leases import Leases
 from limelight_collector.control.outbox import Outbox
 from limelight_collector.control.prices import PriceOverrides
 from limelight_collector.control.progress import Progress
@@ -34,6 +35,7 @@ class Control:
         self.rules = Rules(self._database, now_s)
         self.progress = Progress(self._database)
         self.outbox = Outbox(self._database)
+        self.leases = Leases(self._database)
         self.create_key = self._keys.create
         self.find_key = self._keys.find
         self.has_keys = self._keys.exist
