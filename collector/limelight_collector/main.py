@@ -84,7 +84,8 @@ class Collector:
         """Lock, databases, spool and threads, each registered for closing."""
         from limelight_collector.alerts.evaluate import AlertLoop
         from limelight_collector.enrich.cost import Prices
-        from limelight_collector.maintenance import Maintenance
+        from limelight_collector.maintenance import Maintenance, Task
+        from limelight_collector.rollups import ROLL_EVERY_S, Rollups
         from limelight_collector.services import Services
         from limelight_collector.spool import Spool
         from limelight_collector.store import open_store
@@ -120,13 +121,16 @@ class Collector:
                 "open": not self._closing,
             },
             degraded=lambda: writer.storage_failing,
+            rollups_pending=lambda: rollups.pending,
         )
         if settings.canary_interval_s:
             self._canary = Canary(own_url(settings), self._canary_key, settings.canary_interval_s, time.time_ns)
             services.canary = lambda: self._canary.last if self._canary else Finding("off")
-        maintenance = Maintenance([])
+        rollups = Rollups(store, time.time_ns)
+        maintenance = Maintenance([Task("rollups", ROLL_EVERY_S, rollups.roll)], is_leader)
         maintenance.start()
         stack.callback(maintenance.stop, GRACE_S)
+        stack.callback(rollups.stop)
         alerts = AlertLoop(services, now_s=time.time)
         alerts.start()
         stack.callback(alerts.stop)

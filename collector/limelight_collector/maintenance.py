@@ -1,5 +1,7 @@
 """Maintenance: one thread that keeps the store in order beside ingest. Each task at its interval, one after another.
 
+Where several collectors share a store, the one that leads does it.
+
 A task that fails is logged, counted and tried again at its next turn; it never ends the thread or delays ingest.
 """
 
@@ -29,8 +31,9 @@ class Task:
 class Maintenance:
     """The thread. `start`, then `stop`: the task at hand ends first, within the patience of the caller."""
 
-    def __init__(self, tasks: list[Task]) -> None:
+    def __init__(self, tasks: list[Task], is_leader: Callable[[], bool] = lambda: True) -> None:
         self._tasks = tasks
+        self._is_leader = is_leader
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="maintenance", daemon=True)
 
@@ -59,6 +62,8 @@ class Maintenance:
             self._stopping.wait(max(0.05, min(due.values(), default=3600.0) - time.monotonic()))
 
     def _turn(self, task: Task) -> None:
+        if not self._is_leader():
+            return
         started = time.perf_counter()
         try:
             task.run()

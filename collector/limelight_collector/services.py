@@ -30,5 +30,7 @@ class Services:
     """Readiness, check by check; all true = ready."""
     degraded: Callable[[], bool]
     """Storage is failing while the spool still takes data."""
+    rollups_pending: Callable[[], int] = lambda: 0
+    """Closed buckets of the rollups that wait to be computed; until then raw spans answer for them."""
     canary: Callable[[], Finding] = lambda: Finding("off")
     """What the canary found last."""

@@ -78,7 +78,11 @@ def test_what_is_older_than_the_retention_ends_in_every_table_with_a_time(tmp_pa
         ("logs", f"toDate(time){days}"),
         ("metric_points", f"toDate(time){days}"),
         ("metric_series", f"toDate(last_time){days}"),
+        ("rolled", f"toDate(bucket){days}"),
+        ("rollup_1h", f"toDate(bucket){days}"),
+        ("rollup_1m", f"toDate(bucket){days}"),
         ("spans", f"toDate(start_time){days}"),
+        ("touched", f"toDate(bucket){days}"),
         ("trace_times", f"toDate(max_start){days}"),
     ]
 
@@ -103,6 +107,8 @@ def test_cluster_statements_parse(client: Client) -> None:
     for migration in migrations(cluster="main"):
         for statement in migration.statements:
             tree = client.command("EXPLAIN AST " + statement)
+            if str(tree).startswith("InsertQuery"):  # data is moved once, wherever it lies
+                continue
             assert str(tree).startswith(("CreateQuery", "AlterQuery"))
             assert "ON CLUSTER 'main'" in statement
             if "ENGINE" in statement:

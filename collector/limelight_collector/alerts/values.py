@@ -8,7 +8,8 @@ from limelight_collector.alerts.rule import Rule
 from limelight_collector.alerts.state import Sample
 from limelight_collector.query.filter import parse_field
 from limelight_collector.query.filter_sql import Sql
-from limelight_collector.query.series import REQUESTS, series
+from limelight_collector.query.measures import REQUESTS
+from limelight_collector.query.series import series
 from limelight_collector.query.window import BOUND, Window
 from limelight_collector.store import Store
 
@@ -36,7 +37,7 @@ class StoreValues:
 
     def samples(self, project_id: str, rule: Rule, start_ns: int, end_ns: int) -> list[Sample]:
         """Error rate and request count a group; a group whose field is unknown has the label value ""."""
-        rows = series(
+        found = series(
             self._store,
             project_id,
             measures=["error_rate", "request_count"],
@@ -46,8 +47,8 @@ class StoreValues:
             step_s=None,
             filter_text=rule.filter,
         )
-        found = [_sample(rule, row) for row in rows]
-        return found if found or rule.group_by else [Sample({}, None, 0)]
+        samples = [_sample(rule, row) for row in found.rows]
+        return samples if samples or rule.group_by else [Sample({}, None, 0)]
 
     def exemplars(self, project_id: str, rule: Rule, labels: dict[str, str], start_ns: int, end_ns: int) -> list[str]:
         """Traces of the newest failed requests of the series."""

@@ -13,7 +13,8 @@ from limelight_collector.query.errors import error_groups
 from limelight_collector.query.filter import parse_field
 from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.flags import find_flags
-from limelight_collector.query.series import MEASURES, series
+from limelight_collector.query.measures import MEASURES
+from limelight_collector.query.series import series
 from limelight_collector.query.window import BOUND
 
 router = APIRouter(tags=["questions"])
@@ -29,7 +30,7 @@ def get_series(
     filter_text: Filter = "",
 ) -> Answer:
     """Measures of model calls by time and group."""
-    rows = series(
+    found = series(
         parts.store,
         window.project_id,
         measures=names(measure),
@@ -39,7 +40,7 @@ def get_series(
         step_s=seconds("step", step),
         filter_text=filter_text,
     )
-    return Answer({"rows": rows})
+    return Answer({"rows": found.rows, "source": found.source})
 
 
 @router.get("/errors")

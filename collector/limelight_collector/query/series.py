@@ -1,4 +1,4 @@
-"""Numbers over time or by group, from raw de-duplicated spans.
+"""Numbers over time or by group, from rollups, de-duplicated raw spans, or both (`plan.py`).
 
 They are about requests: model calls (llm, embedding, rerank) that are counted themselves. Spans that repeat or sum up
 other spans' usage (aggregate, duplicate, engine) are left out, so nothing is counted twice. A call that failed before
@@ -7,46 +7,29 @@ any usage was known is a request all the same.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from limelight_collector.errors import Rejected
-from limelight_collector.query.filter import parse_field
+from limelight_collector.query.filter import parse, parse_field
 from limelight_collector.query.filter_sql import Sql
+from limelight_collector.query.measures import MEASURES, MERGED, PARTS, REQUESTS
+from limelight_collector.query.plan import Plan, Source, plan
+from limelight_collector.query.ranges import Range, buckets_within, starts_within
 from limelight_collector.query.span_json import number, time_text
-from limelight_collector.query.window import BOUND, Window
+from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
-
-REQUESTS = (
-    "observation_type IN ('llm', 'embedding', 'rerank') AND usage_role NOT IN ('aggregate', 'duplicate', 'engine')"
-)
-"""Which spans are requests."""
 
 MAX_ROWS = 20_000
 MAX_GROUPINGS = 4
 
-_FLAGGED = f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM flags WHERE {BOUND})"
-_COUNTS = {
-    "request_count": "count()",
-    "error_count": "countIf(status = 'error')",
-    "unpriced_count": "countIf(cost_state = 'unpriced')",
-    "flag_count": f"countIf({_FLAGGED})",
-    **{
-        name: f"sum({name})"
-        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-    },
-}
-_NUMBERS = {
-    "error_rate": "countIf(status = 'error') / count()",
-    "flag_rate": f"countIf({_FLAGGED}) / count()",
-    "cost_usd": "toFloat64(sum(cost_usd))",
-    **{
-        f"{name}_p{percent}": f"quantile(0.{percent})({value})"
-        for name, value in (("latency", "duration_ns / 1e9"), ("ttft", "ttft_s"), ("tpot", "tpot_s"))
-        for percent in (50, 95, 99)
-    },
-}
-MEASURES = {**_COUNTS, **_NUMBERS}
-"""Measure -> SQL: counts, tokens, USD, ratios 0 to 1, seconds."""
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """`rows`: one a group and time bucket. `source`: what answered, `raw`, `rollup_1h`, `rollup_1h+rollup_1m+raw` …"""
+
+    rows: list[dict[str, Any]]
+    source: str
 
 
 def series(
@@ -59,7 +42,7 @@ def series(
     end_ns: int,
     step_s: float | None,
     filter_text: str,
-) -> list[dict[str, Any]]:
+) -> Series:
     """One row a group and, with `step_s`, a time bucket: `time` (its start), the groups' values, the measures.
 
     Buckets are multiples of `step_s` since 1970; empty ones are left out. A value that is unknown is None, and so is a
@@ -67,21 +50,76 @@ def series(
     `MAX_ROWS` rows. Without step and group there is exactly one row.
     """
     _check(measures, group_by, step_s)
+    window = Window(project_id, start_ns, end_ns)
+    fields = [parse_field(name) for name in group_by]
     sql = Sql(BOUND)
-    keys = [f"{sql.value(parse_field(name))} AS g{n}" for n, name in enumerate(group_by)]
-    if step_s:
-        step_ns = int(step_s * 10**9)
-        keys.insert(0, f"intDiv(toUnixTimestamp64Nano(start_time), {step_ns:d}) * {step_ns:d} AS bucket")
-    condition = Window(project_id, start_ns, end_ns).compiled(sql, filter_text, REQUESTS)
-    selected = [*keys, *(f"{MEASURES[name]} AS m{n}" for n, name in enumerate(measures))]
-    grouped = ", ".join(str(n + 1) for n in range(len(keys)))
-    tail = f" GROUP BY {grouped} ORDER BY {grouped}" if keys else ""
-    rows = store.query(
-        f"SELECT {', '.join(selected)} FROM spans FINAL WHERE {condition.sql}{tail}",
-        condition.parameters,
-        max_rows=MAX_ROWS,
-    )
-    return [_row(row, measures, group_by, stepped=bool(step_s)) for row in rows.rows]
+    keys = [sql.value(field) for field in fields]
+    condition = window.compiled(sql, filter_text, REQUESTS)
+    chosen = plan(store, window, step_s, fields, parse(filter_text))
+    if chosen.is_raw:
+        text = _grouped(
+            keys, _raw_time(step_s), [MEASURES[name].raw for name in measures], "spans FINAL", condition.sql
+        )
+    else:
+        text = _from_parts(keys, step_s, measures, chosen, condition, sql.condition(parse(filter_text)))
+        condition = Condition(text, window.parameters | sql.parameters)
+    stepped = bool(step_s)
+    found = store.query(text + _order(len(keys) + stepped), condition.parameters, max_rows=MAX_ROWS)
+    return Series([_row(row, measures, group_by, stepped=stepped) for row in found.rows], chosen.source)
+
+
+def _raw_time(step_s: float | None) -> str:
+    step_ns = int((step_s or 0) * 10**9)
+    return f"intDiv(toUnixTimestamp64Nano(start_time), {step_ns:d}) * {step_ns:d}" if step_ns else ""
+
+
+def _rollup_time(step_s: float | None) -> str:
+    step = int(step_s or 0)
+    return f"toInt64(intDiv(toUnixTimestamp(bucket), {step:d})) * {step * 10**9:d}" if step else ""
+
+
+def _from_parts(
+    keys: list[str], step_s: float | None, measures: list[str], chosen: Plan, raw: Condition, passes: str
+) -> str:
+    """SQL of the measures over the parts that each source of the plan contributes."""
+    needed = sorted({part for name in measures for part in MEASURES[name].needs})
+    sources = [_parts(source, ranges, keys, step_s, needed, raw, passes) for source, ranges in chosen.ranges.items()]
+    names = (["time"] if step_s else []) + [f"key{n}" for n in range(len(keys))]
+    return _grouped(names, "", [MEASURES[name].merged for name in measures], f"({' UNION ALL '.join(sources)})", "1")
+
+
+def _parts(
+    source: Source,
+    ranges: list[Range],
+    keys: list[str],
+    step_s: float | None,
+    needed: list[str],
+    raw: Condition,
+    passes: str,
+) -> str:
+    if source == "raw":
+        selected = [f"{PARTS[name]} AS {name}" for name in needed]
+        return _named(keys, _raw_time(step_s), selected, "spans FINAL", f"{raw.sql} AND {starts_within(ranges)}")
+    within = buckets_within((start // 10**9, end // 10**9) for start, end in ranges)
+    selected = [f"{MERGED[name]} AS {name}" for name in needed]
+    bound = f"project_id = {{project_id:String}} AND {within} AND request_count > 0 AND ({passes})"
+    return _named(keys, _rollup_time(step_s), selected, f"{source} FINAL", bound)
+
+
+def _named(keys: list[str], time: str, selected: list[str], table: str, condition: str) -> str:
+    named = [f"{key} AS key{n}" for n, key in enumerate(keys)]
+    return _grouped(named, f"{time} AS time" if time else "", selected, table, condition)
+
+
+def _grouped(keys: list[str], time: str, selected: list[str], table: str, condition: str) -> str:
+    all_keys = [time, *keys] if time else keys
+    positions = ", ".join(str(n + 1) for n in range(len(all_keys)))
+    tail = f" GROUP BY {positions}" if all_keys else ""
+    return f"SELECT {', '.join([*all_keys, *selected])} FROM {table} WHERE {condition}{tail}"
+
+
+def _order(count: int) -> str:
+    return f" ORDER BY {', '.join(str(n + 1) for n in range(count))}" if count else ""
 
 
 def _row(row: tuple[Any, ...], measures: list[str], group_by: list[str], *, stepped: bool) -> dict[str, Any]:
@@ -89,7 +127,7 @@ def _row(row: tuple[Any, ...], measures: list[str], group_by: list[str], *, step
     answer: dict[str, Any] = {"time": time_text(values.pop(0))} if stepped else {}
     answer |= dict(zip(group_by, values[: len(group_by)], strict=True))
     for name, value in zip(measures, values[len(group_by) :], strict=True):
-        answer[name] = value if name in _COUNTS else number(value)
+        answer[name] = value if MEASURES[name].is_count else number(value)
     return answer
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from limelight_collector.errors import Rejected
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, NO_SPAN, TRACE_BYTES, binary, hexes
+from limelight_collector.query.measures import REQUESTS
 from limelight_collector.query.preview import input_preview, output_preview
-from limelight_collector.query.series import REQUESTS
 from limelight_collector.query.span_json import decimal_text, number, time_text
 from limelight_collector.query.spans import slices
 from limelight_collector.query.trace import trace_window

@@ -20,6 +20,10 @@ _TIME_COLUMNS = {
     "metric_series": "last_time",
     "logs": "time",
     "log_times": "max_time",
+    "touched": "bucket",
+    "rolled": "bucket",
+    "rollup_1m": "bucket",
+    "rollup_1h": "bucket",
 }
 """Tables whose rows end after the retention, and the time it counts from."""
 

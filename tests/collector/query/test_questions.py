@@ -35,7 +35,7 @@ def window(project: str) -> Window:
 
 def ask(store: Store, project: str, *measures: str, **given: Any) -> list[dict[str, Any]]:
     question = {"group_by": [], "step_s": None, "filter_text": "", "start_ns": T0, "end_ns": END} | given
-    return series(store, project, measures=list(measures), **question)
+    return series(store, project, measures=list(measures), **question).rows
 
 
 # -- series ------------------------------------------------------------------------------------------------------------
