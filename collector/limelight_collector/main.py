@@ -126,12 +126,13 @@ class Collector:
         if settings.canary_interval_s:
             self._canary = Canary(own_url(settings), self._canary_key, settings.canary_interval_s, time.time_ns)
             services.canary = lambda: self._canary.last if self._canary else Finding("off")
+        is_leader = _leadership(settings, control, stack)
         rollups = Rollups(store, time.time_ns)
         maintenance = Maintenance([Task("rollups", ROLL_EVERY_S, rollups.roll)], is_leader)
         maintenance.start()
         stack.callback(maintenance.stop, GRACE_S)
         stack.callback(rollups.stop)
-        alerts = AlertLoop(services, now_s=time.time)
+        alerts = AlertLoop(services, now_s=time.time, is_leader=is_leader)
         alerts.start()
         stack.callback(alerts.stop)
         return services
@@ -223,6 +224,18 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _leadership(settings: Settings, control: Control, stack: ExitStack) -> Callable[[], bool]:
+    """Whether this collector does what is done once for all: always where it is alone with its data directory."""
+    if not settings.control_url:
+        return lambda: True
+    from limelight_collector.leader import Leader
+
+    leader = Leader(control.leases, f"{socket.gethostname()[:40]}-{secrets.token_hex(8)}", now_s=time.time)
+    leader.start()
+    stack.callback(leader.stop)
+    return leader.is_leader
 
 
 def migrate_all(settings: Settings, *, dry_run: bool) -> list[str]:
