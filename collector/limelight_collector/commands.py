@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from limelight_collector import settings as settings_module
 from limelight_collector.errors import Rejected, StartupRefused
@@ -18,6 +19,8 @@ from limelight_collector.settings import Settings
 
 if TYPE_CHECKING:
     from limelight_collector.decode import Signal
+    from limelight_collector.manifest import Manifest
+    from limelight_collector.retention import Policy
 
 Flags = dict[str, Any]
 
@@ -134,6 +137,45 @@ def keys_revoke(flags: Flags) -> int:
 
 
 @_refusals
+def retention_show(flags: Flags) -> int:
+    """Print a project's own limits and the collector's."""
+    from limelight_collector.main import open_control
+
+    settings = settings_module.load({"data_dir": flags["data_dir"]})
+    with open_control(settings) as control:
+        _print_retention(flags["project"], control.retention.of(flags["project"]), settings)
+    return 0
+
+
+@_refusals
+def retention_set(flags: Flags) -> int:
+    """Replace a project's limits: what is not given has none of its own."""
+    from limelight_collector.main import open_control
+    from limelight_collector.retention import Policy, require_valid
+
+    settings = settings_module.load({"data_dir": flags["data_dir"]})
+    policy = Policy(flags["days"], flags["max_bytes"], flags["keep_flagged_days"])
+    with open_control(settings) as control:
+        try:
+            require_valid(policy, settings.retention_days)
+            control.retention.replace(flags["project"], policy, actor="command")
+        except Rejected as error:
+            raise StartupRefused(error.message) from None
+    _print_retention(flags["project"], policy, settings)
+    return 0
+
+
+def _print_retention(project_id: str, policy: Policy, settings: Settings) -> None:
+    days = settings.retention_days if policy.max_age_days is None else policy.max_age_days
+    said = [f"{days} days"]
+    if policy.keep_flagged_days is not None:
+        said.append(f"traces with a flag, an error or a score {policy.keep_flagged_days} days")
+    if policy.max_bytes is not None:
+        said.append(f"at most {policy.max_bytes} bytes on disk, the oldest days go first")
+    print(f"project {project_id} keeps: {'; '.join(said)} (the collector: {settings.retention_days} days)")
+
+
+@_refusals
 def deadletters_list(flags: Flags) -> int:
     """Print one line a dead letter: number, project, signal, received, items, bytes, reason. No content."""
     from limelight_collector import deadletters
@@ -200,6 +242,52 @@ def _spool_path(flags: Flags) -> Path:
 def _no_deadletter(seq: int) -> int:
     print(f"limelight: no dead letter {seq}; `limelight deadletters list` shows them", file=sys.stderr)
     return 1
+
+
+@_refusals
+def backup(flags: Flags) -> int:
+    """Copy a data directory to a new place, or check a copy."""
+    from limelight_collector import backup as backups
+    from limelight_collector import manifest
+
+    words: list[str] = flags["words"]
+    if len(words) == 2 and words[0] == "verify":
+        found = manifest.read(Path(words[1]))
+        manifest.verify(Path(words[1]), found)
+        print(f"{words[1]} is whole: {_contents(found)}")
+        return 0
+    if len(words) != 1:
+        raise StartupRefused("say `limelight backup TARGET` or `limelight backup verify TARGET`")
+    settings = settings_module.load({"data_dir": flags["data_dir"]})
+    made = backups.back_up(settings, Path(words[0]), time.time())
+    print(f"backed up to {words[0]}: {_contents(made)}")
+    for missing, where in ((made.database, settings.clickhouse_url), (made.control_revision, settings.control_url)):
+        if missing is None and where:
+            print(
+                f"limelight: not in it: what {urlsplit(where).hostname} keeps; see docs/operations.md", file=sys.stderr
+            )
+    return 0
+
+
+@_refusals
+def restore(flags: Flags) -> int:
+    """Make a data directory from a backup, checked, and bring it to this version."""
+    from limelight_collector import restore as restores
+    from limelight_collector.main import migrate_all
+
+    if flags["data_dir"] is None:
+        raise StartupRefused("say where to: `limelight restore TARGET --data-dir NEW`")
+    settings = settings_module.load({"data_dir": flags["data_dir"]})
+    found = restores.restore(settings, flags["target"])
+    steps = migrate_all(settings, dry_run=False)
+    print("\n".join([f"restored to {settings.data_dir}: {_contents(found)}", *(f"applied {step}" for step in steps)]))
+    return 0
+
+
+def _contents(found: Manifest) -> str:
+    rows = ", ".join(f"{table['rows']} {name}" for name, table in found.tables.items() if table["rows"])
+    kept = f"{found.spooled_records} requests not yet stored, {found.dead_letters} dead letters"
+    return f"{len(found.files)} files, {found.bytes / 2**20:.1f} MiB, of {found.made_at}; {rows or 'no store'}; {kept}"
 
 
 @_refusals

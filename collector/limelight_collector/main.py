@@ -30,6 +30,8 @@ from limelight_collector.canary import PROJECT as CANARY_PROJECT
 from limelight_collector.canary import Canary, Finding
 from limelight_collector.errors import StartupRefused
 from limelight_collector.lock import DataDirLock
+from limelight_collector.owner import Owner, announced
+from limelight_collector.restore import PARTIAL as RESTORE_PARTIAL
 
 if TYPE_CHECKING:
     from limelight_collector.control import Control
@@ -50,6 +52,7 @@ class Collector:
         self.dashboard_key = secrets.token_urlsafe(32)
         """Lets the dashboard that `limelight up` starts read project `default`; lives as long as this process."""
         self._canary_key = secrets.token_urlsafe(32)
+        self._owner_key = secrets.token_urlsafe(32)
         self._canary: Canary | None = None
         self._on_ready: list[Callable[[], None]] = []
         self._closing = False
@@ -82,9 +85,12 @@ class Collector:
 
     def _open(self, stack: ExitStack) -> Services:
         """Lock, databases, spool and threads, each registered for closing."""
+        from limelight_collector import snapshot
         from limelight_collector.alerts.evaluate import AlertLoop
         from limelight_collector.enrich.cost import Prices
+        from limelight_collector.deletion import DELETIONS_EVERY_S, Deletions
         from limelight_collector.maintenance import Maintenance, Task
+        from limelight_collector.retention_upkeep import RETENTION_EVERY_S, Retention
         from limelight_collector.rollups import ROLL_EVERY_S, Rollups
         from limelight_collector.services import Services
         from limelight_collector.spool import Spool
@@ -94,6 +100,8 @@ class Collector:
         settings = self.settings
         _make_data_dir(settings)
         stack.enter_context(DataDirLock(settings.data_dir))
+        snapshot.tidy(settings.data_dir)
+        stack.enter_context(announced(settings.data_dir, Owner(own_url(settings), self._owner_key)))
         control = stack.enter_context(open_control(settings))
         store = open_store(settings)
         stack.callback(store.close)
@@ -113,7 +121,7 @@ class Collector:
             control=control,
             spool=spool,
             now_ns=time.time_ns,
-            authenticate=_authenticator(settings, control, self.dashboard_key, self._canary_key),
+            authenticate=_authenticator(settings, control, self.dashboard_key, self._canary_key, self._owner_key),
             checks=lambda: {
                 "spool": spool.healthy,
                 "disk": spool.has_disk,
@@ -128,7 +136,14 @@ class Collector:
             services.canary = lambda: self._canary.last if self._canary else Finding("off")
         is_leader = _leadership(settings, control, stack)
         rollups = Rollups(store, time.time_ns)
-        maintenance = Maintenance([Task("rollups", ROLL_EVERY_S, rollups.roll)], is_leader)
+        retention = Retention(store, control.retention.all, now_ns=time.time_ns)
+        deletions = Deletions(control.deletions, store, settings.data_dir, forget=writer.forget)
+        tasks = [
+            Task("rollups", ROLL_EVERY_S, rollups.roll),
+            Task("retention", RETENTION_EVERY_S, retention.apply),
+            Task("deletions", DELETIONS_EVERY_S, deletions.run),
+        ]
+        maintenance = Maintenance(tasks, is_leader)
         maintenance.start()
         stack.callback(maintenance.stop, GRACE_S)
         stack.callback(rollups.stop)
@@ -287,11 +302,12 @@ def own_url(settings: Settings) -> str:
 
 
 def _authenticator(
-    settings: Settings, control: Control, dashboard_key: str, canary_key: str
+    settings: Settings, control: Control, dashboard_key: str, canary_key: str, owner_key: str
 ) -> Callable[[str | None], Principal]:
     canary = {canary_key: Principal(CANARY_PROJECT, frozenset({"ingest", "read"}), key_id="canary")}
     find_canary = with_process_keys(canary, lambda _: None)
     known = {dashboard_key: Principal(DEFAULT_PROJECT, frozenset({"read"}), key_id="dashboard")}
+    known[owner_key] = Principal(DEFAULT_PROJECT, SCOPES, key_id="owner")
     if settings.bootstrap_key is not None:
         known[settings.bootstrap_key.get_secret_value()] = Principal(DEFAULT_PROJECT, SCOPES, key_id="bootstrap")
     find_key = with_process_keys(known, control.find_key)
@@ -352,3 +368,5 @@ def _make_data_dir(settings: Settings) -> None:
         raise StartupRefused(f"cannot create {path} ({error.strerror}); pass another --data-dir") from None
     if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
         raise StartupRefused(f"cannot write to {path}; fix its permissions or pass another --data-dir")
+    if (path / RESTORE_PARTIAL).exists():
+        raise StartupRefused(f"{path} holds an unfinished restore: delete it and run `limelight restore` again")

@@ -28,7 +28,8 @@ LEDGER_STATES = ("received", "stored", "rejected", "dead_lettered", "deduplicate
 Ledger = dict[str, dict[str, dict[str, int]]]
 """Project -> signal -> state -> items."""
 
-_VERSION = 2
+VERSION = 2
+"""Of the schema, kept as `user_version`."""
 _SCHEMA = """
 CREATE TABLE records(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, project_id TEXT NOT NULL, signal TEXT NOT NULL, received_ns INTEGER NOT NULL,
@@ -65,13 +66,13 @@ def connect(path: Path) -> sqlite3.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        if version > VERSION:
             raise StartupRefused(  # noqa: TRY301 - the connection is closed below
                 f"{path} was written by a newer version of Limelight; upgrade it"
             )
-        if version < _VERSION:
+        if version < VERSION:
             steps = "".join(_STEPS[version:])
-            connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {_VERSION}; COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;")
             path.chmod(0o600)
     except BaseException:
         connection.close()

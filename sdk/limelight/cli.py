@@ -89,13 +89,30 @@ def _store_verbs(verbs: Any) -> None:
     for verb in (create, listing, revoke):
         _data_dir(verb)
 
+    _retention_verbs(verbs)
     _deadletter_verbs(verbs)
+    _backup_verbs(verbs)
     rules = _verb(verbs, "rules", "check alert rule files", None)
     rule_verbs = rules.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     validate = _verb(
         rule_verbs, "validate", "read a rule file and say what is wrong with it", _server("rules_validate")
     )
     validate.add_argument("file", type=Path)
+
+
+def _retention_verbs(verbs: Any) -> None:
+    retention = _verb(verbs, "retention", "how long a project's data is kept", None)
+    retention_verbs = retention.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    show = _verb(retention_verbs, "show", "the limits that hold now", _server("retention_show"))
+    change = _verb(
+        retention_verbs, "set", "replace a project's limits; what is not given has none", _server("retention_set")
+    )
+    change.add_argument("--days", type=int, help="older days go (the collector's LIMELIGHT_RETENTION_DAYS)")
+    change.add_argument("--max-bytes", type=int, help="bytes on disk; beyond it the oldest days go")
+    change.add_argument("--keep-flagged-days", type=int, help="for traces with a flag, an error or a score")
+    for verb in (show, change):
+        verb.add_argument("--project", required=True, help="the project")
+        _data_dir(verb)
 
 
 def _deadletter_verbs(verbs: Any) -> None:
@@ -112,6 +129,18 @@ def _deadletter_verbs(verbs: Any) -> None:
     drop = _verb(letter_verbs, "drop", "delete one for good", _server("deadletters_drop"))
     drop.add_argument("seq", type=int, help="as `deadletters list` shows it")
     for verb in (listing, show, replay, drop):
+        _data_dir(verb)
+
+
+def _backup_verbs(verbs: Any) -> None:
+    backup = _verb(
+        verbs, "backup", "copy everything a collector knows, running or not; or verify a copy", _server("backup")
+    )
+    backup.usage = "limelight backup [--data-dir DIR] TARGET | limelight backup verify TARGET"
+    backup.add_argument("words", nargs="+", metavar="TARGET", help="a directory that does not exist yet")
+    restore = _verb(verbs, "restore", "make a data directory from a backup", _server("restore"))
+    restore.add_argument("target", type=Path, metavar="TARGET", help="what `limelight backup` made")
+    for verb in (backup, restore):
         _data_dir(verb)
 
 

@@ -9,6 +9,8 @@ from fastapi.routing import APIRoute
 from limelight.version import __version__
 from limelight_collector.api import (
     alerts,
+    backups,
+    deletions,
     keys,
     logs,
     metrics,
@@ -27,7 +29,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes without a key."""
 
 
-SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices)
+SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices, backups, projects, deletions)
 """Modules whose `router` is served under /api/v1."""
 
 

@@ -12,18 +12,21 @@ This page is the contract; `clickhouse.py` keeps it.
 * `query` takes SQL written by this program alone; values from outside arrive as bound parameters, `{name:Type}`. Times
   come back as integer nanoseconds since 1970, ids as bytes, money as Decimal.
 * `execute` takes SQL written by this program alone, too: upkeep of what is stored (rollups, retention, deletions).
+* `frozen` makes a copy as of one instant, by hard links; reads go on, changes wait. Embedded stores only.
 * Reads run beside each other and beside the writer, on connections that cannot write.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from limelight_collector.batch import Batch
     from limelight_collector.settings import Settings
+    from limelight_collector.store.frozen import Frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,10 @@ class Store(Protocol):
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run one statement that changes what is stored (rollups, deletions); one at a time; raises as `query`."""
+        ...
+
+    def frozen(self, name: str) -> AbstractContextManager[Frozen]:
+        """Hold changes back while the body runs, everything stored frozen in `shadow/<name>`; `Unavailable`."""
         ...
 
     def ping(self) -> None:

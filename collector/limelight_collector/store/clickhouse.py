@@ -13,6 +13,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
 from limelight_collector import metrics
 from limelight_collector.batch import Batch, Flag, Score
 from limelight_collector.errors import QueryLimit, StartupRefused, Unavailable
@@ -20,6 +22,7 @@ from limelight_collector.store import Rows, failures
 from limelight_collector.store.arrow import to_arrow
 from limelight_collector.store.columns import COLUMNS, Column
 from limelight_collector.store.connect import UPKEEP, connect, reader_limits, refusing
+from limelight_collector.store.frozen import Frozen, freeze
 from limelight_collector.store.schema import bring_up_to_date
 from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
 from limelight_migrations.clickhouse import migrations as all_migrations
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 _TIMES_AS_INTEGERS = {"DateTime64*": "int"}
 _READER_WAIT_S = 30.0
+_UPKEEP_WAIT_S = 120.0
 _EXPORT_SECONDS = 3600
 _FLAG_NAMES = ["start_time" if f.name == "start_ns" else f.name for f in dataclasses.fields(Flag)]
 _SCORE_NAMES = [f.name for f in dataclasses.fields(Score)]
@@ -128,6 +132,22 @@ class ClickHouseStore:
                 self._upkeep.command(sql, parameters=dict(parameters or {}))
         except Exception as error:
             raise failures.of_query(error) from error
+
+    @contextmanager
+    def frozen(self, name: str) -> Generator[Frozen]:
+        """Every table as hard links in `store/shadow/<name>`; nothing is inserted or executed while the body runs."""
+        if not self._upkeep_lock.acquire(timeout=_UPKEEP_WAIT_S):
+            raise Unavailable("upkeep of the store (retention, deletion) is running: try again", retry_after_s=5)
+        try:
+            with self._write_lock, metrics.STORE_HELD_SECONDS.time():
+                self._require_open()
+                try:
+                    made = freeze(self._writer, self._settings.data_dir / "store", name)
+                except (ClickHouseError, OSError) as error:
+                    raise failures.of_query(error) from error
+                yield made
+        finally:
+            self._upkeep_lock.release()
 
     def ping(self) -> None:
         """Return if a reader answers; `Unavailable` if not."""
