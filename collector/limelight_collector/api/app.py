@@ -10,7 +10,6 @@ from limelight.version import __version__
 from limelight_collector.api import (
     alerts,
     backups,
-    deletions,
     keys,
     logs,
     metrics,
@@ -29,7 +28,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes without a key."""
 
 
-SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices, backups, projects, deletions)
+SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices, backups)
 """Modules whose `router` is served under /api/v1."""
 
 
