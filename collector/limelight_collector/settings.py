@@ -26,6 +26,22 @@ class Settings(BaseSettings):
         "", description="ClickHouse server, `http[s]://user@host:port/database`; empty = embedded chDB in data_dir."
     )
     clickhouse_password: SecretStr | None = Field(None, description="Password for clickhouse_url, kept out of the URL.")
+    clickhouse_password_file: Path | None = Field(
+        None, description="File that holds the password for clickhouse_url (a mounted secret)."
+    )
+    clickhouse_ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the server's certificate, for https."
+    )
+    clickhouse_verify: bool = Field(
+        default=True, description="Check the server's certificate; false encrypts and trusts whoever answers."
+    )
+    clickhouse_connect_timeout_s: float = Field(5.0, gt=0, description="Longest wait for a connection to the server.")
+    clickhouse_insert_timeout_s: float = Field(
+        120.0, gt=0, description="Longest wait for the server to take a batch; then it is sent again."
+    )
+    clickhouse_cluster: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="Name of the ClickHouse cluster to spread the tables over."
+    )
     control_url: str = Field("", description="SQLAlchemy URL of the control database; empty = SQLite in data_dir.")
     host: str = Field("127.0.0.1", description="Address to listen on; any other than loopback needs at least one key.")
     http_port: int = Field(4318, ge=0, le=65535, description="OTLP/HTTP, API, health and metrics.")

@@ -24,6 +24,7 @@ from limelight_collector.store.columns import COLUMNS, Column
 from limelight_collector.store.connect import UPKEEP, connect, reader_limits, refusing
 from limelight_collector.store.frozen import Frozen, freeze
 from limelight_collector.store.schema import bring_up_to_date
+from limelight_collector.store.server import prepare
 from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
 from limelight_migrations.clickhouse import migrations as all_migrations
 from limelight_migrations.clickhouse import pending as pending_migrations
@@ -198,6 +199,8 @@ class ClickHouseStore:
 def open_clickhouse(settings: Settings, *, migrate: bool = True) -> ClickHouseStore:
     """Open and, unless told not to, migrate the store; `StartupRefused` names what stands in the way."""
     with refusing(settings):
+        if settings.clickhouse_url:
+            prepare(settings)
         store = ClickHouseStore(settings)
     try:
         with refusing(settings):
@@ -213,6 +216,8 @@ def migrate_clickhouse(settings: Settings, *, dry_run: bool) -> list[str]:
     if dry_run and not settings.clickhouse_url and not (settings.data_dir / "store").exists():
         return [migration.name for migration in all_migrations()]
     with refusing(settings):
+        if settings.clickhouse_url and not prepare(settings, dry_run=dry_run):
+            return [migration.name for migration in all_migrations()]
         store = ClickHouseStore(settings)
         try:
             return store.migrate(dry_run=dry_run)

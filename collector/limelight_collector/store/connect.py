@@ -11,6 +11,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from limelight_collector.errors import StartupRefused
+from limelight_collector.store.server import CHANGING, connect_server, explained
 from limelight_migrations.clickhouse import NewerSchema
 
 if TYPE_CHECKING:
@@ -37,17 +38,14 @@ UPKEEP = {
 
 def connect(settings: Settings, engine_settings: Mapping[str, Any]) -> Client:
     """A new connection with these engine settings; raises what the driver raises."""
-    url = settings.clickhouse_url
     given = {name: str(value) for name, value in engine_settings.items()}
-    if not url:
+    if not settings.clickhouse_url:
         path = settings.data_dir / "store"
         path.mkdir(parents=True, exist_ok=True)
         options = {**_CHDB_OPTIONS, "max_server_memory_usage": settings.query_max_memory_bytes + 2**30}
         return clickhouse_connect.get_client(interface="chdb", path=str(path), chdb_options=options, settings=given)
-    password = settings.clickhouse_password.get_secret_value() if settings.clickhouse_password else None
-    return clickhouse_connect.get_client(
-        dsn=url, password=password or urlsplit(url).password or "", settings=given, autogenerate_session_id=False
-    )
+    changing = {} if "readonly" in given else {name: str(value) for name, value in CHANGING.items()}
+    return connect_server(settings, changing | given)
 
 
 def reader_limits(settings: Settings, **overrides: Any) -> dict[str, Any]:
@@ -81,7 +79,7 @@ def refusing(settings: Settings) -> Generator[None]:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).splitlines()[0][:300]
+    text = explained(error)
     # chDB says no more than this when another process holds the directory.
     return "another process holds it" if "Error initializing EmbeddedServer" in text else text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
 
 from limelight_collector.errors import QueryLimit, Rejected, Unavailable
+from limelight_collector.store.server import explained
 
 _BAD_DATA = frozenset({6, 27, 33, 38, 41, 43, 53, 69, 70, 72, 117, 131, 190, 321, 349, 407, 441})
 """CANNOT_PARSE_*, TYPE_MISMATCH, ARGUMENT_OUT_OF_BOUND, INCORRECT_DATA, DECIMAL_OVERFLOW and their like."""
@@ -18,8 +19,9 @@ _TOO_BIG = {
     307: "it reads too much data",
     396: "its answer has too many rows",
 }
-_AWAY = frozenset({3, 74, 75, 173, 202, 203, 209, 210, 225, 236, 242, 243, 252, 285, 319, 394, 425, 516, 999})
-"""Out of disk, memory, connections or replicas; read-only tables; Keeper lost; a wrong password (for an operator)."""
+_AWAY = frozenset({3, 74, 75, 81, 173, 202, 203, 209, 210, 225, 236, 242, 243, 252, 285, 319, 394, 425, 497, 516, 999})
+"""Out of disk, memory, connections or replicas; read-only tables; Keeper lost; a wrong password, a right or a database
+taken away (for an operator)."""
 
 
 def of_insert(error: Exception) -> Exception:
@@ -30,7 +32,7 @@ def of_insert(error: Exception) -> Exception:
     if bad_data or _code(error) in _BAD_DATA:
         return Rejected("bad_request", f"the store cannot hold this batch: {_first_line(error)}")
     if isinstance(error, (ClickHouseError, OSError)):
-        return Unavailable(f"the store does not take data: {_first_line(error)}")
+        return Unavailable(f"the store does not take data: {explained(error)}")
     return error
 
 
@@ -42,9 +44,9 @@ def of_query(error: Exception) -> Exception:
             f"this question is too big: {_TOO_BIG[code]}; choose a shorter time range or a narrower filter"
         )
     if code in _AWAY or code in _TOO_BIG or isinstance(error, OSError):
-        return Unavailable(f"the store does not answer: {_first_line(error)}")
-    if isinstance(error, OperationalError) and code is None:
-        return Unavailable(f"the store does not answer: {_first_line(error)}")
+        return Unavailable(f"the store does not answer: {explained(error)}")
+    if code is None and (isinstance(error, OperationalError) or "HTTP status 5" in str(error)):  # 502: a proxy says it
+        return Unavailable(f"the store does not answer: {explained(error)}")
     return error
 
 

@@ -1,15 +1,19 @@
 """A small ClickHouse HTTP server over the real engine (chDB), as a process of its own that prints its port.
 
-It stands for a server in the store's battery: the same SQL, errors and formats over HTTP. What it is not: it has no
-authentication and no sessions, answers are complete before they are sent, and nothing is replicated.
+It stands for a server in the store's battery: the same SQL, errors and formats over HTTP or, given a certificate,
+HTTPS; with databases and, given one, a password of user `limelight`. What it is not: it has no sessions and no rights,
+answers are complete before they are sent, and nothing is replicated.
+
+    http_double.py DIRECTORY [--password P] [--certificate PEM --key PEM] [--version V]
 """
 
 from __future__ import annotations
 
+import argparse
+import base64
 import gzip
 import re
 import socket
-import sys
 
 import chdb
 import lz4.frame
@@ -24,6 +28,9 @@ TRANSPORT |= {"buffer_size", "send_progress_in_http_headers", "http_headers_prog
 INFLATE = {"gzip": gzip.decompress, "lz4": lz4.frame.decompress}
 INSERT = re.compile(rb"(INSERT INTO [^\n]* FORMAT Native)\n(.*)", re.DOTALL | re.IGNORECASE)
 FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
+
+
+VERSION = re.compile(r"\bversion\(\)")
 
 
 class Refused(Exception):
@@ -42,6 +49,9 @@ def run(request: Request, body: bytes, path: str) -> bytes:
     settings = {k: v for k, v in asked.items() if k not in TRANSPORT and not k.startswith("param_")}
     connection = chdb.connect(path)
     try:
+        if asked.get("database"):
+            name = asked["database"].replace("\\", "\\\\").replace("`", "\\`")
+            connection.query(f"USE `{name}`")
         for name in sorted(settings, key=lambda name: name == "readonly"):
             connection.query(f"SET {name} = '{settings[name]}'")
         found = FORMAT.search(sql)
@@ -59,10 +69,19 @@ def run(request: Request, body: bytes, path: str) -> bytes:
 
 
 async def answer(request: Request) -> Response:
+    said = request.app.state.said
+    if said.password is not None:
+        wanted = "Basic " + base64.b64encode(f"limelight:{said.password}".encode()).decode()
+        if request.headers.get("authorization") != wanted:
+            text = "Code: 516. DB::Exception: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)"
+            return Response(text, 403, {"X-ClickHouse-Exception-Code": "516"})
     body = await request.body()
     inflate = INFLATE.get(request.headers.get("content-encoding", ""))
+    body = inflate(body) if inflate else body
+    if said.version:
+        body = VERSION.sub(f"'{said.version}'", body.decode()).encode()
     try:
-        return Response(run(request, inflate(body) if inflate else body, sys.argv[1]))
+        return Response(run(request, body, said.directory))
     except Refused as error:
         code = re.search(r"Code: (\d+)", str(error))
         headers = {"X-ClickHouse-Exception-Code": code[1] if code else "1001"}
@@ -70,8 +89,15 @@ async def answer(request: Request) -> Response:
 
 
 if __name__ == "__main__":
-    keep_open = chdb.connect(sys.argv[1])  # the engine lives as long as one connection does
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    for option in ("--password", "--certificate", "--key", "--version"):
+        parser.add_argument(option)
+    options = parser.parse_args()
+    keep_open = chdb.connect(options.directory)  # the engine lives as long as one connection does
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    app.state.said = options
+    config = uvicorn.Config(app, log_level="error", ssl_certfile=options.certificate, ssl_keyfile=options.key)
+    uvicorn.Server(config).run(sockets=[listener])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.store.rows import T0, batch, flag, llm, log, point, score, span
+from collector.store.servers import PASSWORD, authority, double
 from limelight_collector.batch import Batch
 from limelight_collector.errors import QueryLimit, Rejected, Unavailable
 from limelight_collector.settings import Settings
@@ -23,26 +22,22 @@ from limelight_collector.store import Store, open_store
 from limelight_collector.store.columns import COLUMNS
 from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
 
-DOUBLE = Path(__file__).with_name("http_double.py")
 
-
-@pytest.fixture(scope="module", params=["chdb", "http"])
+@pytest.fixture(scope="module", params=["chdb", "http", "https"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     directory: Path = tmp_path_factory.mktemp(request.param)
     limits: dict[str, Any] = {"query_timeout_s": 5, "query_max_memory_bytes": 2**28, "query_max_rows": 5000}
     with ExitStack() as stack:
-        url = server(stack, directory) if request.param == "http" else ""
-        opened = open_store(Settings(data_dir=directory, clickhouse_url=url, retention_days=36_500, **limits))
+        if request.param == "http":
+            limits |= {"clickhouse_url": stack.enter_context(double(directory / "server"))}
+        if request.param == "https":  # with a password, an authority of its own and a database that has to be made
+            tls = authority(directory)
+            url = stack.enter_context(double(directory / "server", tls=tls, password=PASSWORD))
+            limits |= {"clickhouse_url": f"{url}/limelight", "clickhouse_password": PASSWORD}
+            limits |= {"clickhouse_ca_file": tls.authority}
+        opened = open_store(Settings(data_dir=directory, retention_days=36_500, **limits))
         stack.callback(opened.close)
         yield opened
-
-
-def server(stack: ExitStack, directory: Path) -> str:
-    process = subprocess.Popen([sys.executable, DOUBLE, directory / "server"], stdout=subprocess.PIPE, text=True)
-    stack.enter_context(process)
-    stack.callback(process.kill)
-    assert process.stdout is not None
-    return f"http://127.0.0.1:{process.stdout.readline().strip()}"
 
 
 def count(store: Store, table: str, project: str) -> int:
