@@ -50,14 +50,28 @@ class Rows:
 
 
 def accept(
-    services: Services, principal: Principal, signal: decode.Signal, payload: bytes, encoding: decode.Encoding
+    services: Services,
+    principal: Principal,
+    signal: decode.Signal,
+    payload: bytes,
+    encoding: decode.Encoding,
+    gzipped: bytes | None = None,
 ) -> Accepted:
-    """Validate an inflated request, queue what can be stored; raises `Rejected`, fails `durable` with `Unavailable`."""
+    """Validate an inflated request, queue what can be stored; raises `Rejected`, fails `durable` with `Unavailable`.
+
+    `gzipped` is the same request as it was sent, where it was sent so: it need not be compressed again.
+    """
     valid = decode.validate(payload, encoding, signal)
     durable = None
     if valid.spans or valid.rejected:
         durable = services.spool.append(
-            principal.project_id, signal, valid.payload, services.now_ns(), valid.spans, valid.rejected
+            principal.project_id,
+            signal,
+            valid.payload,
+            services.now_ns(),
+            valid.spans,
+            valid.rejected,
+            gzipped=gzipped if valid.payload is payload else None,
         )
     return Accepted(valid.spans, valid.rejected, valid.message, durable)
 

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isal import isal_zlib
-
 from limelight_collector import deadletters, metrics, spool_file
 from limelight_collector.disk import Disk
 from limelight_collector.errors import StartupRefused, Unavailable
@@ -132,16 +130,26 @@ class Spool:
 
     # -- the receivers' side -------------------------------------------------------------------------------------------
     def append(
-        self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int, rejected: int = 0
+        self,
+        project_id: str,
+        signal: str,
+        payload: bytes,
+        received_ns: int,
+        spans: int,
+        rejected: int = 0,
+        *,
+        gzipped: bytes | None = None,
     ) -> Future[bool]:
         """Queue one validated request; resolves after the sync: True stored, False known already (a client's retry).
 
-        `rejected` items were left out of it; with `spans` 0 only they are accounted for and nothing is stored. The
-        future fails with `Unavailable`: over the byte budget, disk nearly full, commit failed, stopping.
+        `rejected` items were left out of it; with `spans` 0 only they are accounted for and nothing is stored.
+        `gzipped` is the payload in gzip, where the caller has it: kept as it is. The future fails with `Unavailable`:
+        over the byte budget, disk nearly full, commit failed, stopping.
         """
         try:
             if spans:
-                future = self._append(project_id, signal, payload, received_ns, spans, rejected)
+                packed = spool_file.pack(payload, gzipped)
+                future = self._append(project_id, signal, payload, packed, received_ns, spans, rejected)
             else:
                 future = self._reject(project_id, signal, rejected)
         except Unavailable as error:
@@ -151,10 +159,9 @@ class Spool:
         return future
 
     def _append(
-        self, project_id: str, signal: str, payload: bytes, received_ns: int, spans: int, rejected: int
+        self, project_id: str, signal: str, payload: bytes, packed: bytes, received_ns: int, spans: int, rejected: int
     ) -> Future[bool]:
         digest = spool_file.checksum(project_id, signal, payload)
-        packed: bytes = isal_zlib.compress(payload, 1)
         if self.used_bytes + len(packed) > self.max_bytes:
             raise Unavailable("the spool is full: the store does not keep up", retry_after_s=5)
         self._disk.require_room()

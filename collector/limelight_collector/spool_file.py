@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isal import isal_zlib
+from isal import igzip, isal_zlib
 from isal.igzip_lib import IsalError
 
 from limelight_collector import metrics
@@ -28,7 +28,7 @@ LEDGER_STATES = ("received", "stored", "rejected", "dead_lettered", "deduplicate
 Ledger = dict[str, dict[str, dict[str, int]]]
 """Project -> signal -> state -> items."""
 
-VERSION = 2
+VERSION = 3
 """Of the schema, kept as `user_version`."""
 _SCHEMA = """
 CREATE TABLE records(
@@ -48,8 +48,10 @@ INSERT INTO ledger SELECT project_id, signal, 'spooled', sum(spans) FROM records
 INSERT INTO ledger SELECT project_id, signal, 'dead_lettered', sum(spans) FROM deadletter GROUP BY 1, 2;
 INSERT INTO ledger SELECT project_id, signal, 'received', sum(items) FROM ledger GROUP BY 1, 2;
 """
-_STEPS = (_SCHEMA, _LEDGER)
-"""Step n brings a file of version n to version n + 1."""
+_GZIP_PAYLOADS = ""
+_STEPS = (_SCHEMA, _LEDGER, _GZIP_PAYLOADS)
+"""Step n brings a file of version n to version n + 1. From version 3 on a payload may be gzip; before, it is zlib."""
+_GZIP = b"\x1f\x8b"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -124,11 +126,19 @@ def checksum(project_id: str, signal: str, payload: bytes) -> bytes:
     return digest.digest()
 
 
+def pack(payload: bytes, gzipped: bytes | None) -> bytes:
+    """The payload as a record keeps it: as it was `gzipped` by the client, unless that is larger than our own form."""
+    if gzipped is not None and len(gzipped) <= len(payload) // 2:
+        return gzipped
+    packed: bytes = isal_zlib.compress(payload, 1)
+    return packed
+
+
 def unpack(packed: bytes, digest: bytes, project_id: str, signal: str) -> bytes | None:
     """The payload, or None where its bytes are not the ones that were acknowledged."""
     try:
-        payload: bytes = isal_zlib.decompress(packed)
-    except IsalError:  # pyright: ignore[reportGeneralTypeIssues] - its stub hides the base class
+        payload: bytes = igzip.decompress(packed) if packed.startswith(_GZIP) else isal_zlib.decompress(packed)
+    except (IsalError, OSError, EOFError):  # pyright: ignore[reportGeneralTypeIssues] - its stub hides the base class
         return None
     return payload if checksum(project_id, signal, payload) == digest else None
 

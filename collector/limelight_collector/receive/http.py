@@ -190,7 +190,8 @@ class OtlpApp:
             encoding = _ENCODINGS[request.media_type]
             if encoding == "protobuf":
                 check_protobuf(payload, request.signal)
-            found = accept(self._services, request.principal, request.signal, payload, encoding)
+            gzipped = body if request.encoding == "gzip" else None
+            found = accept(self._services, request.principal, request.signal, payload, encoding, gzipped)
         except BaseException:
             lease.close()
             raise

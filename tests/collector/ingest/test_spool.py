@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import signal
@@ -14,8 +15,11 @@ from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from collector.ingest.otlp import NOW, SECOND
+from limelight_collector import spool_file
 from limelight_collector.errors import StartupRefused, Unavailable
 from limelight_collector.lock import DataDirLock
 from limelight_collector.spool import RETRY_WINDOW_NS, Spool
@@ -50,6 +54,39 @@ def test_records_come_back_in_order_until_deleted(spool: Spool) -> None:
     assert (spool.pending_records, spool.pending_spans, spool.oldest_received_ns) == (3, 30, NOW)
     spool.delete(10**9)
     assert (spool.read(10), spool.pending_bytes, spool.oldest_received_ns) == ([], 0, None)
+
+
+def test_a_request_sent_in_gzip_is_kept_as_it_was_sent(spool: Spool) -> None:
+    payload = b"the same words again and again. " * 100
+    members = gzip.compress(payload[:1000]) + gzip.compress(payload[1000:])
+    assert spool.append("p", "traces", payload, NOW, 1, gzipped=members).result(30)
+    assert spool.pending_bytes == len(members)
+    assert not put(spool, payload)  # the same request, not compressed: a retry all the same
+    assert [record.payload for record in spool.read(10)] == [payload]
+
+
+def test_what_gzip_makes_larger_is_compressed_here(spool: Spool) -> None:
+    payload = b"the same words again and again. " * 100
+    assert spool.append("p", "traces", payload, NOW, 1, gzipped=gzip.compress(payload, 0)).result(30)
+    assert spool.pending_bytes < len(payload) // 2
+    assert [record.payload for record in spool.read(10)] == [payload]
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_payload_is_known_in_either_form(data: st.DataObject) -> None:
+    payload = bytes(range(256)) * 4
+    packed = spool_file.pack(payload, gzip.compress(payload) if data.draw(st.booleans()) else None)
+    digest = spool_file.checksum("p", "traces", payload)
+    at = data.draw(st.integers(0, len(packed) - 1))
+    damaged = data.draw(
+        st.one_of(
+            st.just(packed[:at]),
+            st.integers(1, 255).map(lambda bits: packed[:at] + bytes([packed[at] ^ bits]) + packed[at + 1 :]),
+            st.binary(max_size=50),
+        )
+    )
+    assert spool_file.unpack(damaged, digest, "p", "traces") in {None, payload}  # some bits of a header mean nothing
 
 
 def test_many_threads_share_commits_and_lose_nothing(spool: Spool) -> None:
