@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,18 +37,32 @@ FindKey = Callable[[str], Principal | None]
 def authenticate(authorization: str | None, *, keys_required: bool, find_key: FindKey) -> Principal:
     """The principal of an `Authorization: Bearer <key>` header; `Rejected` (unauthenticated) without a valid one.
 
+    Basic is taken, too, with the key as the password: Langfuse's SDK and some exporters send nothing else.
+
     Where no key exists the collector listens on loopback only and anyone is `ANYONE`; a key that is sent all the same
     is then ignored, so that an SDK configured with one keeps working.
     """
     if not keys_required:
         return ANYONE
     scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    if scheme.lower() == "basic":
+        key = _password(key)
+    elif scheme.lower() != "bearer":
+        key = ""
+    if not key.strip():
         raise Rejected("unauthenticated", "send 'Authorization: Bearer <key>'; `limelight keys create` makes a key")
     principal = find_key(key.strip())
     if principal is None:
         raise Rejected("unauthenticated", "this key is unknown, revoked or expired")
     return principal
+
+
+def _password(credentials: str) -> str:
+    """The password of Basic credentials (RFC 7617); "" where they are none."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def with_process_keys(known: Mapping[str, Principal], find_key: FindKey) -> FindKey:

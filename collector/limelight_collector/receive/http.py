@@ -1,4 +1,5 @@
-"""OTLP over HTTP: `/v1/traces`, `/v1/logs`, `/v1/metrics` answered here, every other path by the wrapped application.
+"""OTLP over HTTP: `/v1/traces`, `/v1/logs`, `/v1/metrics` (also below Langfuse's prefix) are answered here, every other
+path by the wrapped application.
 
 The order is the defence: path, method, key, media type, declared length, byte budget; only then is the body read, then
 inflated under a cap and decoded in threads of its own. Large requests share one thread, so that small ones never wait
@@ -47,7 +48,11 @@ LARGE_BYTES = 2**20
 ANSWER_TIMEOUT_S = 5.0
 """Longest time from the whole body to an answer; stock exporters give up at 10 s and send again."""
 
-_SIGNALS: dict[str, Signal] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
+_LANGFUSE = "/api/public/otel"
+"""Where Langfuse's SDK puts its OTLP paths: it needs another host and key, and nothing else."""
+_SIGNALS: dict[str, Signal] = {
+    f"{root}/v1/{signal}": signal for root in ("", _LANGFUSE) for signal in ("traces", "logs", "metrics")
+}
 _ENCODINGS: dict[str, Encoding] = {PROTOBUF: "protobuf", JSON: "json"}
 
 
@@ -85,7 +90,7 @@ class OtlpApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not scope["path"].startswith(("/v1/", f"{_LANGFUSE}/")):
             await self._app(scope, receive, send)
             return
         media_type = _media_type(scope)

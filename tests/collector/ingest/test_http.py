@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import threading
@@ -105,12 +106,29 @@ async def test_logs_and_metrics_are_answered_honestly(app: OtlpApp, services: Se
     assert [(record.signal, record.spans) for record in services.spool.read(9)] == [("logs", 1), ("metrics", 1)]
 
 
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
+
+
+async def test_langfuses_sdk_needs_another_host_and_key_only(app: OtlpApp, services: Services) -> None:
+    headers = {**PROTO, **basic("pk-lf-1", "ingest-key")}
+    response = await send(app, headers=headers, path="/api/public/otel/v1/traces")
+    assert (response.status_code, response.content) == (200, b"")
+    assert [(record.project_id, record.signal) for record in services.spool.read(9)] == [("p", "traces")]
+
+
 REFUSALS: list[tuple[dict[str, Any], int, str]] = [
     ({"body": b"garbage"}, 400, "protobuf"),
     ({"body": b"{", "headers": JSON}, 400, "JSON"),
     ({"headers": {"content-type": "application/x-protobuf"}}, 401, "limelight keys create"),
     ({"headers": {**PROTO, "authorization": "Bearer nobody"}}, 401, "unknown"),
     ({"headers": {**PROTO, "authorization": "Bearer read-key"}}, 403, "scope"),
+    ({"headers": {**PROTO, **basic("ingest-key", "nobody")}}, 401, "unknown"),
+    ({"headers": {**PROTO, **basic("user", "read-key")}}, 403, "scope"),
+    ({"headers": {**PROTO, "authorization": "Basic ingest-key"}}, 401, "limelight keys create"),
+    ({"headers": {**PROTO, "authorization": "Basic ///="}}, 401, "limelight keys create"),
+    ({"headers": {**PROTO, "authorization": "Digest ingest-key"}}, 401, "limelight keys create"),
+    ({"path": "/api/public/otel/v1/trace"}, 404, "/v1/traces"),
     ({"path": "/v1/trace"}, 404, "/v1/traces"),
     ({"path": "/v1/traces/"}, 404, "/v1/traces"),
     ({"method": "GET"}, 405, "POST"),
