@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def memory_mb(pid: int, name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-def send(port: int, bodies: list[bytes], period_s: float) -> list[float]:
+def send(port: int, bodies: list[bytes], period_s: float, headers: Mapping[str, str] = HEADERS) -> list[float]:
     """Send every body, one each `period_s` (0 = as fast as answered); seconds until each acknowledgement.
 
     Paced requests count from the time they were due: one that waits for a free connection is late, too.
@@ -81,7 +82,7 @@ def send(port: int, bodies: list[bytes], period_s: float) -> list[float]:
         for number in range(first, len(bodies), CONNECTIONS):
             due = started + number * period_s if period_s else time.monotonic()
             time.sleep(max(0.0, due - time.monotonic()))
-            connection.request("POST", "/v1/traces", bodies[number], HEADERS)
+            connection.request("POST", "/v1/traces", bodies[number], headers)
             answer = connection.getresponse()
             answer.read()
             if answer.status != 200:
