@@ -87,8 +87,8 @@ class Collector:
         """Lock, databases, spool and threads, each registered for closing."""
         from limelight_collector import snapshot
         from limelight_collector.alerts.evaluate import AlertLoop
-        from limelight_collector.enrich.cost import Prices
         from limelight_collector.deletion import DELETIONS_EVERY_S, Deletions
+        from limelight_collector.enrich.cost import Prices
         from limelight_collector.maintenance import Maintenance, Task
         from limelight_collector.retention_upkeep import RETENTION_EVERY_S, Retention
         from limelight_collector.rollups import ROLL_EVERY_S, Rollups

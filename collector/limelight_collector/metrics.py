@@ -89,9 +89,13 @@ CANARY_PROBES = _counter("canary_probes", "Spans the collector sent to itself.",
 CANARY_DELAY_SECONDS = _histogram("canary_delay_seconds", "From sending the canary's span to reading it.")
 
 QUERY_SECONDS = _histogram("query_duration_seconds", "One query of the store.")
+SLOW_QUERIES = _counter("slow_queries", "Queries slower than LIMELIGHT_SLOW_QUERY_S, by the route that asked.", "route")
+EXPORTS = _counter("exports", "Files made of answers, by how they ended.", "format", "outcome")
 MAINTENANCE_SECONDS = _histogram("maintenance_duration_seconds", "One turn of a maintenance task.", "task")
 STORE_HELD_SECONDS = _histogram("store_held_seconds", "Time that inserts waited for the snapshot of a backup.")
 MAINTENANCE_FAILURES = _counter("maintenance_failures", "Turns that failed; each is tried again.", "task")
+RETENTION_DELETED_ROWS = _counter("retention_deleted_rows", "Rows that projects' own retention removed.", "table")
+DELETIONS = _counter("deletions", "Deletions asked for by people, by how they ended.", "outcome")
 ALERT_EVALUATIONS = _counter("alert_evaluations", "Evaluations of alert rules.", "outcome")
 ALERT_LAG_SECONDS = _gauge("alert_lag_seconds", "Age of the newest evaluation of the alert rules.")
 RULES_FILE_RELOADS = _counter("rules_file_reloads", "Times a changed rules file was read.", "outcome")

@@ -150,6 +150,10 @@ class Settler:
             projects[project_id].traces[trace_id] = []
         return self._settle(projects.values())
 
+    def forget(self, project_id: str) -> None:
+        """Forget what is known of a project's traces, because some of it was deleted: the store is asked next time."""
+        self._memory.forget_project(project_id)
+
     def failed(self, settled: Settled) -> None:
         """Part of it may be stored and part not: the store is asked about these traces the next time."""
         self._memory.forget(settled.known)

@@ -57,6 +57,10 @@ class TraceMemory:
             if before is not None:
                 self._spans -= len(before.facts)
 
+    def forget_project(self, project_id: str) -> None:
+        """Drop every trace of a project."""
+        self.forget([key for key in self._traces if key[0] == project_id])
+
 
 _BITS = 2**25
 _HASHES = 3

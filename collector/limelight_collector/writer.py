@@ -52,6 +52,7 @@ class Writer:
         self._now_ns = now_ns
         self._settler = Settler(store, is_shared=bool(settings.clickhouse_url))
         self._strikes: dict[int, int] = {}
+        self._working = threading.Lock()  # held from a batch's first read of the store to its last insert
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -71,8 +72,17 @@ class Writer:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    def forget(self, project_id: str) -> None:
+        """Let the batch at hand end and forget the project's traces: rows of theirs were deleted from the store."""
+        with self._working:
+            self._settler.forget(project_id)
+
     def write_once(self) -> int:
         """Move one batch; how many records left the spool. `Unavailable`: all of them are still there."""
+        with self._working:
+            return self._write_batch()
+
+    def _write_batch(self) -> int:
         records = self._spool.read(self._max_spans)
         if not records:
             return 0
@@ -107,8 +117,9 @@ class Writer:
 
     def revisit(self) -> None:
         """Decide again on traces that another collector may have touched at the same time (`Settler.revisit`)."""
-        settled = self._settler.revisit(self._now_ns(), cache(self._prices.for_project))
-        self._amend(settled)
+        with self._working:
+            settled = self._settler.revisit(self._now_ns(), cache(self._prices.for_project))
+            self._amend(settled)
 
     def _amend(self, settled: Settled) -> None:
         """Store the rows of earlier batches that this one changed; they came from the store, so it can hold them."""

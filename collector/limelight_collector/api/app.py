@@ -10,11 +10,13 @@ from limelight.version import __version__
 from limelight_collector.api import (
     alerts,
     backups,
+    deletions,
     keys,
     logs,
     metrics,
     prices,
     problems,
+    projects,
     questions,
     scores,
     spans,
@@ -28,7 +30,7 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes without a key."""
 
 
-SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices, backups)
+SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices, backups, projects, deletions)
 """Modules whose `router` is served under /api/v1."""
 
 

@@ -1,4 +1,4 @@
-"""Keys, projects and the audit log. Each caller sees and changes its own project only."""
+"""Keys and the audit log. Each caller sees and changes its own project only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from limelight_collector.api.access import Admin, Parts, Reader
+from limelight_collector.api.access import Admin, Parts
 from limelight_collector.api.alerts import actor_of
 from limelight_collector.control.keys import ApiKey
 from limelight_collector.control.times import rfc3339
@@ -50,12 +50,6 @@ def revoke_key(key_id: str, caller: Admin, parts: Parts) -> Response:
     if not parts.control.revoke_key(key_id, caller.project_id, actor=actor_of(caller)):
         raise Rejected("not_found", f"there is no key '{key_id}'")
     return Response(status_code=204)
-
-
-@router.get("/projects")
-def list_projects(caller: Reader, parts: Parts) -> Json:
-    """The caller's project."""
-    return {"projects": [asdict(project) for project in parts.control.projects(caller.project_id)]}
 
 
 @router.get("/audit")

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from limelight_collector.control import audit, projects
 from limelight_collector.control.audit import AuditEntry
 from limelight_collector.control.database import Database
+from limelight_collector.control.deletions import DeletionRequests
 from limelight_collector.control.keys import Keys
 from limelight_collector.control.leases import Leases
 from limelight_collector.control.outbox import Outbox
 from limelight_collector.control.prices import PriceOverrides
 from limelight_collector.control.progress import Progress
 from limelight_collector.control.projects import Project
+from limelight_collector.control.retention import RetentionPolicies
 from limelight_collector.control.rules import Rules
 
 
@@ -36,6 +38,8 @@ class Control:
         self.progress = Progress(self._database)
         self.outbox = Outbox(self._database)
         self.leases = Leases(self._database)
+        self.deletions = DeletionRequests(self._database, now_s)
+        self.retention = RetentionPolicies(self._database, now_s)
         self.create_key = self._keys.create
         self.find_key = self._keys.find
         self.has_keys = self._keys.exist

@@ -64,6 +64,12 @@ class Database:
             hold_write_lock(connection)
             yield connection
 
+    def empty_journal(self) -> None:
+        """Move SQLite's journal into the file and cut it, so that no earlier page is left in it; else nothing."""
+        if self._engine.dialect.name == "sqlite":
+            with _answering(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -94,6 +100,7 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",  # a key or an alert's state that was acknowledged survives a power cut
         "foreign_keys = ON",
+        "secure_delete = ON",  # what is deleted (whose data was to be deleted) is overwritten
     ):
         connection.execute(f"PRAGMA {pragma}")
 
