@@ -6,13 +6,14 @@ spans answer for the rest. Few spans are read raw: that is as fast, and percenti
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from limelight_collector.query.filter import And, Compare, Entry, Exists, Name, Node, Not, Or
 from limelight_collector.query.measures import ROLLED_FIELDS
-from limelight_collector.query.ranges import Range
+from limelight_collector.query.ranges import Range, buckets_within, merged
 from limelight_collector.query.window import Window
 from limelight_collector.store import Store
 
@@ -32,15 +33,16 @@ _S = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """One hour with spans: its start in seconds since 1970, the spans stored in it, and what its rollups lack.
+    """One hour with spans: its start in seconds since 1970, the spans stored in it, and what its rollups can answer.
 
-    `touched`: its minutes that changed since they were computed; `is_current`: the hour's own rollup is up to date.
+    `is_whole`: its own rollup is up to date, asked for, and all of the hour is in the window. Where it is not,
+    `touched` are its minutes that changed since they were computed.
     """
 
     start_s: int
     spans: int
     touched: frozenset[int]
-    is_current: bool
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,47 +69,65 @@ def plan(store: Store, window: Window, step_s: float | None, fields: Iterable[Na
         return everything
     if window.end_ns - window.start_ns < _MINUTE_S * _S:
         return everything
-    hours = stored_hours(store, window)
+    by_hour = not step_s or step_s % _HOUR_S == 0
+    hours = stored_hours(store, window, by_hour=by_hour)
     if sum(hour.spans for hour in hours) <= RAW_SPANS:
         return everything
-    ranges = divide(window, hours, by_hour=not step_s or step_s % _HOUR_S == 0)
+    ranges = divide(window, hours)
     return Plan(ranges) if len(ranges.get("raw", ())) <= MAX_RAW_RANGES else everything
 
 
-def stored_hours(store: Store, window: Window) -> list[Hour]:
-    """The hours that the window overlaps and that have spans, in order."""
+def stored_hours(store: Store, window: Window, *, by_hour: bool) -> list[Hour]:
+    """The hours that the window overlaps and that have spans, in order; their minutes only where they are asked for."""
     first, last = window.start_ns // _S // _HOUR_S * _HOUR_S, -(-window.end_ns // _S)
     bound = f"project_id = {{project_id:String}} AND bucket >= toDateTime({first:d}) AND bucket < toDateTime({last:d})"
     rows = store.query(
-        f"""SELECT
-            toUnixTimestamp(hour), spans, arrayMap(minute -> toUnixTimestamp(minute), touched), m.changes = h.changes
+        f"""SELECT toUnixTimestamp(hour), t.spans, t.changes = r.changes
         FROM (
-            SELECT toStartOfHour(bucket) AS hour, sum(t.spans) AS spans, sum(t.changes) AS changes,
-                groupArrayIf(bucket, t.changes != r.changes) AS touched
-            FROM (
-                SELECT bucket, sum(changes) AS changes, sum(spans) AS spans FROM touched WHERE {bound} GROUP BY bucket
-            ) AS t
-            LEFT JOIN (
-                SELECT bucket, max(changes) AS changes FROM rolled WHERE {bound} AND step_s = {_MINUTE_S:d}
-                GROUP BY bucket
-            ) AS r USING (bucket)
-            GROUP BY hour
-        ) AS m
+            SELECT toStartOfHour(bucket) AS hour, sum(changes) AS changes, sum(spans) AS spans
+            FROM touched WHERE {bound} GROUP BY hour
+        ) AS t
         LEFT JOIN (
-            SELECT bucket AS hour, max(changes) AS changes FROM rolled WHERE {bound} AND step_s = {_HOUR_S:d}
-            GROUP BY bucket
-        ) AS h USING (hour)
+            SELECT bucket AS hour, max(changes) AS changes FROM rolled
+            WHERE {bound} AND step_s = {_HOUR_S:d} GROUP BY bucket
+        ) AS r USING (hour)
         ORDER BY hour""",
         {"project_id": window.project_id},
     ).rows
-    return [Hour(start, spans, frozenset(touched), bool(current)) for start, spans, touched, current in rows]
+    whole = {
+        start
+        for start, _, current in rows
+        if by_hour and current and window.start_ns <= start * _S and (start + _HOUR_S) * _S <= window.end_ns
+    }
+    touched = _touched(store, window, [start for start, _, _ in rows if start not in whole])
+    return [Hour(start, spans, touched.get(start, frozenset()), start in whole) for start, spans, _ in rows]
 
 
-def divide(window: Window, hours: list[Hour], *, by_hour: bool) -> dict[Source, list[Range]]:
+def _touched(store: Store, window: Window, hours: list[int]) -> dict[int, frozenset[int]]:
+    """The minutes of these hours that changed since they were computed, by hour."""
+    if not hours:
+        return {}
+    bound = f"project_id = {{project_id:String}} AND {buckets_within(merged(hours, _HOUR_S))}"
+    rows = store.query(
+        f"""SELECT toUnixTimestamp(bucket)
+        FROM (SELECT bucket, sum(changes) AS changes FROM touched WHERE {bound} GROUP BY bucket) AS t
+        LEFT JOIN (
+            SELECT bucket, max(changes) AS changes FROM rolled WHERE {bound} AND step_s = {_MINUTE_S:d} GROUP BY bucket
+        ) AS r USING (bucket)
+        WHERE t.changes != r.changes""",
+        {"project_id": window.project_id},
+    ).rows
+    found: dict[int, set[int]] = defaultdict(set)
+    for (minute,) in rows:
+        found[minute // _HOUR_S * _HOUR_S].add(minute)
+    return {hour: frozenset(minutes) for hour, minutes in found.items()}
+
+
+def divide(window: Window, hours: list[Hour]) -> dict[Source, list[Range]]:
     """The window's ranges by source; neighbours are joined, across hours without spans, too. Pure."""
     found: dict[Source, list[Range]] = {}
     latest: Source | None = None
-    for source, start, end in _pieces(window, hours, by_hour=by_hour):
+    for source, start, end in _pieces(window, hours):
         ranges = found.setdefault(source, [])
         if source == latest:
             ranges[-1] = (ranges[-1][0], end)
@@ -117,11 +137,11 @@ def divide(window: Window, hours: list[Hour], *, by_hour: bool) -> dict[Source, 
     return found
 
 
-def _pieces(window: Window, hours: list[Hour], *, by_hour: bool) -> Iterator[tuple[Source, int, int]]:
+def _pieces(window: Window, hours: list[Hour]) -> Iterator[tuple[Source, int, int]]:
     for hour in hours:
         start = max(window.start_ns, hour.start_s * _S)
         end = min(window.end_ns, (hour.start_s + _HOUR_S) * _S)
-        if by_hour and hour.is_current and end - start == _HOUR_S * _S:
+        if hour.is_whole:
             yield "rollup_1h", start, end
             continue
         while start < end:
