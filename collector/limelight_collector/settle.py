@@ -86,12 +86,13 @@ class Settler:
 
         `Unavailable` where the store is.
         """
-        projects: dict[str, _Project] = {}
-        for log_row in logs:
-            project_id = log_row["project_id"]
-            if project_id not in projects:
-                own = content_records(row for row in logs if row["project_id"] == project_id)
-                projects[project_id] = _Project(project_id, price_of(project_id), own)
+        logs_of: dict[str, list[Row]] = defaultdict(list)
+        for row in logs:
+            logs_of[row["project_id"]].append(row)
+        projects = {
+            project_id: _Project(project_id, price_of(project_id), content_records(own))
+            for project_id, own in logs_of.items()
+        }
         for row in rows:
             project_id = row["project_id"]
             project = projects.get(project_id)
