@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -20,6 +19,7 @@ import httpx
 from limelight.version import __version__
 from limelight_collector import manifest, owner, snapshot
 from limelight_collector.control.times import rfc3339
+from limelight_collector.disk import put_on_disk
 from limelight_collector.errors import Rejected, StartupRefused, Unavailable
 from limelight_collector.lock import DataDirLock
 from limelight_collector.manifest import File, Manifest
@@ -48,7 +48,7 @@ def back_up(settings: Settings, target: Path, now_s: float) -> Manifest:
             _take_snapshot(settings)
             made = _copy(settings, partial, now_s)
             partial.rename(target)
-            _sync(target.parent)
+            put_on_disk(target.parent)
     except OSError as error:
         raise StartupRefused(
             f"cannot write the backup {target}: {error.strerror or error}; nothing of it is left"
@@ -132,10 +132,8 @@ def _copy(settings: Settings, partial: Path, now_s: float) -> Manifest:
             (partial / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             copied.append(manifest.copy(source, partial / name, name))
         made = _described(settings, copied, now_s)
-        for path in partial.rglob("*"):
-            _sync(path)
+        put_on_disk(partial)
         manifest.write(partial, made)
-        _sync(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -201,11 +199,3 @@ def _control_revision(path: Path) -> str | None:
     with contextlib.closing(sqlite3.connect(path)) as control:
         revision: str = control.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     return revision
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

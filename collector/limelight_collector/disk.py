@@ -1,11 +1,14 @@
 """The disk under the data directory: how much must stay free, and a ballast that is given up when it is full.
 
+Also how a tree of files is put on a disk for good.
+
 Deleting from the spool writes, too: on a disk without a free byte nothing could be deleted any more. The ballast is
 what that is done with.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -68,3 +71,20 @@ class Disk:
             return False
         log.error("the disk is full: gave up the spool's ballast so that stored records can be deleted")
         return True
+
+
+def put_on_disk(path: Path) -> None:
+    """Return when everything written to the file system of `path` is on disk; `OSError` where some of it cannot be.
+
+    One `syncfs`: of a backup of 3,230 files it took 0.5 s where a `fsync` of each took 12 s (docs/adr/0012-backup.md).
+    """
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:  # not Linux
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    finally:
+        os.close(descriptor)

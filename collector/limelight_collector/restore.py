@@ -6,12 +6,12 @@ checksum was right. A collector refuses a directory that holds `restore.partial`
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limelight_collector import manifest, spool_file
+from limelight_collector.disk import put_on_disk
 from limelight_collector.errors import StartupRefused
 from limelight_collector.lock import DataDirLock
 from limelight_collector.manifest import Manifest
@@ -100,7 +100,7 @@ def _copy(settings: Settings, backup: Path, found: Manifest) -> None:
     for path in sorted(partial.iterdir()):  # from here on it is half in its place: `partial` stays until it is whole
         path.rename(data_dir / path.name)
     partial.rmdir()
-    _sync(data_dir)
+    put_on_disk(data_dir)
 
 
 def _complete(partial: Path, found: Manifest) -> None:
@@ -111,9 +111,7 @@ def _complete(partial: Path, found: Manifest) -> None:
         for table in found.tables.values():
             (partial / "store" / table["path"]).mkdir(mode=0o700, parents=True, exist_ok=True)
         link_database(partial / "store", found.database)
-    for path in (*partial.rglob("*"), partial):
-        if not path.is_symlink():
-            _sync(path)
+    put_on_disk(partial)
 
 
 def _ask_engine(settings: Settings, found: Manifest) -> None:
@@ -143,11 +141,3 @@ def _require_parts(store: Store, table: str, found: Manifest, path: str) -> None
         raise StartupRefused(
             f"the engine took {rows} of {found.tables[table]['rows']} rows of table {table}; do not use this directory"
         )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
