@@ -185,7 +185,7 @@ spans = st.tuples(st.sampled_from("pqr"), ages, st.sampled_from(["", "error", "f
 policies = st.tuples(st.integers(1, 20), st.integers(0, 15) | st.none())
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stored=st.lists(spans, max_size=20), chosen=st.dictionaries(st.sampled_from("pq"), policies))
 def test_what_is_left_is_what_the_policy_says_span_by_span(
     store: Store, stored: list[tuple[str, float, str]], chosen: dict[str, tuple[int, int | None]]
