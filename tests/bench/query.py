@@ -60,7 +60,7 @@ _RATE, _SPANS_A_REQUEST, _FED_S = 2_000, 100, 40
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One question about one project and window: milliseconds, and KB of the answer."""
+    """One question about one project and window: milliseconds, KB of the answer; `refused` where that is a 422."""
 
     project: str
     question: str
@@ -69,6 +69,7 @@ class Cell:
     p95_ms: float
     cpu_ms: float
     kb: float
+    refused: bool = False
 
 
 class Client:
@@ -79,13 +80,15 @@ class Client:
         self._headers = {"Authorization": f"Bearer {key}"}
 
     def ask(self, path: str, params: dict[str, object]) -> tuple[float, bytes]:
-        """Seconds until the whole answer was read, and the answer."""
+        """Seconds until the whole answer was read, and the answer; empty where the question is too big (422)."""
         query = urlencode({name: value for name, value in params.items() if value not in {"", None}})
         started = time.perf_counter()
         self._connection.request("GET", f"/api/v1/{path}?{query}", headers=self._headers)
         answer = self._connection.getresponse()
         body = answer.read()
         took = time.perf_counter() - started
+        if answer.status == 422:
+            return took, b""
         if answer.status != 200:
             raise SystemExit(f"{path}?{query}: status {answer.status}: {body[:500]!r}")
         return took, body
@@ -117,7 +120,8 @@ class Bench:
             took.append(seconds)
             size += len(body)
         cpu_ms = (cpu_s(self.pid) - before) / len(took) * 1e3
-        return Cell(project, question.name, window, *_quantiles_ms(took), cpu_ms, size / len(took) / 1e3)
+        quantiles = _quantiles_ms(took)
+        return Cell(project, question.name, window, *quantiles, cpu_ms, size / len(took) / 1e3, refused=not size)
 
 
 def _quantiles_ms(seconds: list[float]) -> tuple[float, float]:

@@ -53,11 +53,15 @@ def _questions(found: dict[str, Any], smaller: dict[str, Any] | None) -> None:
 
 
 def _number(cell: dict[str, Any] | None, name: str) -> str:
-    return f"{cell[name]:7.0f}" if cell else " " * 7
+    if cell is None:
+        return " " * 7
+    return "   422*" if cell["refused"] else f"{cell[name]:7.0f}"
 
 
 def _missed(question: Question, warm: dict[tuple[str, str, str], dict[str, Any]]) -> str:
     budget = question.budget_ms
+    if any(warm[LARGE, question.name, window]["refused"] for window in question.windows):
+        return "REFUSED: too big (HTTP 422)"
     if budget is None:
         return "no budget"
     late = [window for window in question.windows if warm[LARGE, question.name, window]["p50_ms"] > budget]
