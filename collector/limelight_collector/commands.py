@@ -81,12 +81,14 @@ def dashboard(flags: Flags) -> int:
 @_refusals
 def migrate(flags: Flags) -> int:
     """Bring both databases to this version, or say what would be done."""
-    from limelight_collector.main import migrate_all
+    from limelight_collector.main import migrate_all, preview_migration
 
-    settings = settings_module.load({name: value for name, value in flags.items() if name != "dry_run"})
-    steps = migrate_all(settings, dry_run=bool(flags.get("dry_run")))
-    verb = "would apply" if flags.get("dry_run") else "applied"
-    print("\n".join(f"{verb} {step}" for step in steps) if steps else "up to date")
+    settings = settings_module.load({"data_dir": flags["data_dir"]})
+    if flags["dry_run"]:
+        print(preview_migration(settings) or "up to date")
+        return 0
+    steps = migrate_all(settings, allow_destructive=flags["allow_destructive"])
+    print("\n".join(f"applied {step}" for step in steps) if steps else "up to date")
     return 0
 
 
@@ -279,7 +281,7 @@ def restore(flags: Flags) -> int:
         raise StartupRefused("say where to: `limelight restore TARGET --data-dir NEW`")
     settings = settings_module.load({"data_dir": flags["data_dir"]})
     found = restores.restore(settings, flags["target"])
-    steps = migrate_all(settings, dry_run=False)
+    steps = migrate_all(settings)
     print("\n".join([f"restored to {settings.data_dir}: {_contents(found)}", *(f"applied {step}" for step in steps)]))
     return 0
 

@@ -253,16 +253,30 @@ def _leadership(settings: Settings, control: Control, stack: ExitStack) -> Calla
     return leader.is_leader
 
 
-def migrate_all(settings: Settings, *, dry_run: bool) -> list[str]:
-    """Migrate control database and store; returns the steps applied, or with `dry_run` those that would be."""
+def migrate_all(settings: Settings, *, allow_destructive: bool = False) -> list[str]:
+    """Migrate control database and store; returns the steps applied."""
     from limelight_collector.control.database import migrate
     from limelight_collector.store import migrate_store
 
-    if dry_run and not settings.data_dir.exists():
-        return ["every step: there is no store yet"]
     _make_data_dir(settings)
     with DataDirLock(settings.data_dir):
-        return [*migrate(control_url(settings), dry_run=dry_run), *migrate_store(settings, dry_run=dry_run)]
+        return [
+            *migrate(control_url(settings), allow_destructive=allow_destructive),
+            *migrate_store(settings, allow_destructive=allow_destructive),
+        ]
+
+
+def preview_migration(settings: Settings) -> str:
+    """The SQL that `migrate_all` would run on both databases, exactly; "" where nothing is due. Makes nothing."""
+    from limelight_collector.control.database import preview
+    from limelight_collector.store import preview_store
+
+    lock = DataDirLock(settings.data_dir) if settings.data_dir.exists() else contextlib.nullcontext()
+    with lock:
+        control, store = preview(control_url(settings)), preview_store(settings)
+    parts = [f"-- the control database\n{control}"] if control else []
+    parts += ["-- the store\n" + "\n".join(f"{statement};" for statement in store)] if store else []
+    return "\n\n".join(parts)
 
 
 @contextlib.contextmanager

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     batch_max_spans: int = Field(5_000, gt=0, description="Most spans of one insert.")
     batch_max_wait_s: float = Field(1.0, gt=0, description="Longest time a span waits in the spool for company.")
     retention_days: int = Field(30, gt=0, description="Days a span is kept; older start times are clamped to this age.")
+    text_index: bool = Field(
+        default=False,
+        description="Keep an index for full-text search (on or off): docs/operations.md says what it costs.",
+    )
     reader_count: int = Field(4, gt=0, description="Connections that answer queries.")
     query_timeout_s: float = Field(10.0, gt=0, description="Longest query.")
     query_max_memory_bytes: int = Field(2 * 2**30, gt=0, description="Memory one query may use.")

@@ -72,7 +72,8 @@ def _serve_verbs(verbs: Any) -> None:
 def _store_verbs(verbs: Any) -> None:
     migrate = _verb(verbs, "migrate", "bring the store and the control database to this version", _server("migrate"))
     _data_dir(migrate)
-    migrate.add_argument("--dry-run", action="store_true", help="print what would run, change nothing")
+    migrate.add_argument("--dry-run", action="store_true", help="print the SQL that would run, change nothing")
+    migrate.add_argument("--allow-destructive", action="store_true", help="also steps that take stored data away")
 
     keys = _verb(verbs, "keys", "make, list and revoke API keys", None)
     key_verbs = keys.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)

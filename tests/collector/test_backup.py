@@ -40,7 +40,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a collector left that ended: some of everything, one request queued, one dead."""
     path = tmp_path_factory.mktemp("backup") / "data"
     settings = settings_of(path)
-    migrate_all(settings, dry_run=False)
+    migrate_all(settings)
     store = open_store(settings)
     call = llm(1, 2, at_s=1)
     store.insert(batch(call, flags=[flag(call)], scores=[score(call)]))
@@ -212,7 +212,7 @@ def test_nothing_is_overwritten(data_dir: Path, whole: Path, tmp_path: Path) -> 
     with pytest.raises(StartupRefused, match="unfinished restore"):
         restored(whole, tmp_path / "new")
     with pytest.raises(StartupRefused, match="unfinished restore"):  # nor does a collector start there
-        migrate_all(settings_of(tmp_path / "new"), dry_run=False)
+        migrate_all(settings_of(tmp_path / "new"))
 
 
 def test_a_backup_runs_alone_and_clears_up_after_a_killed_one(data_dir: Path, tmp_path: Path) -> None:

@@ -15,15 +15,32 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from limelight_collector.errors import Rejected, StartupRefused, Unavailable
-from limelight_migrations.control import NewerDatabase, hold_write_lock, upgrade, with_driver
+from limelight_migrations.control import NewerDatabase, hold_write_lock, pending_sql, upgrade, with_driver
+from limelight_migrations.destructive import DestructiveMigration
 
 BUSY_TIMEOUT_MS = 5000
 
 
-def migrate(url: str, *, dry_run: bool = False) -> list[str]:
-    """The steps applied to bring the database up to date (with `dry_run`: due), or `StartupRefused` with the reason."""
+def migrate(url: str, *, allow_destructive: bool = False) -> list[str]:
+    """The steps applied to bring the database up to date, or `StartupRefused` with the reason."""
+    with _refusing():
+        return upgrade(url, allow_destructive=allow_destructive)
+
+
+def preview(url: str) -> str:
+    """The SQL that `migrate` would run, "" where nothing is due; changes and makes nothing. `StartupRefused`."""
+    with _refusing():
+        return pending_sql(url)
+
+
+@contextmanager
+def _refusing() -> Generator[None]:
     try:
-        return upgrade(url, dry_run=dry_run)
+        yield
+    except DestructiveMigration as error:
+        raise StartupRefused(
+            f"control database: {error}: make a backup, then run `limelight migrate --allow-destructive`"
+        ) from None
     except NewerDatabase as error:
         raise StartupRefused(str(error)) from None
     except exc.ArgumentError as error:

@@ -80,8 +80,15 @@ def open_store(settings: Settings, *, migrate: bool = True) -> Store:
     return open_clickhouse(settings, migrate=migrate)
 
 
-def migrate_store(settings: Settings, *, dry_run: bool = False) -> list[str]:
-    """Bring the schema up to date and return the steps taken; `dry_run` only names them and creates nothing."""
+def migrate_store(settings: Settings, *, allow_destructive: bool = False) -> list[str]:
+    """Bring the schema up to date and return the steps taken; `StartupRefused` where one would take data away."""
     from limelight_collector.store.clickhouse import migrate_clickhouse
 
-    return migrate_clickhouse(settings, dry_run=dry_run)
+    return migrate_clickhouse(settings, allow_destructive=allow_destructive)
+
+
+def preview_store(settings: Settings) -> list[str]:
+    """The statements that `migrate_store` would run, exactly; changes and creates nothing."""
+    from limelight_collector.store.clickhouse import preview_clickhouse
+
+    return preview_clickhouse(settings)

@@ -23,11 +23,11 @@ from limelight_collector.store.arrow import to_arrow
 from limelight_collector.store.columns import COLUMNS, Column
 from limelight_collector.store.connect import UPKEEP, connect, reader_limits, refusing
 from limelight_collector.store.frozen import Frozen, freeze
-from limelight_collector.store.schema import bring_up_to_date
+from limelight_collector.store.schema import bring_up_to_date, preview
 from limelight_collector.store.server import prepare
 from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
-from limelight_migrations.clickhouse import migrations as all_migrations
 from limelight_migrations.clickhouse import pending as pending_migrations
+from limelight_migrations.clickhouse.cluster import render
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -58,9 +58,13 @@ class ClickHouseStore:
         for _ in range(settings.reader_count):
             self._readers.put(None)  # opened when first needed: start-up stays fast
 
-    def migrate(self, *, dry_run: bool = False) -> list[str]:
-        """Names of the migrations applied (or, dry, pending); `NewerSchema` before anything is touched."""
-        return bring_up_to_date(self._writer, self._settings, dry_run=dry_run)
+    def migrate(self, *, allow_destructive: bool = False) -> list[str]:
+        """Names of the migrations applied; `NewerSchema`, `DestructiveMigration` before anything is touched."""
+        return bring_up_to_date(self._writer, self._settings, allow_destructive=allow_destructive)
+
+    def preview(self) -> list[str]:
+        """The statements that `migrate` would run, exactly; `NewerSchema`."""
+        return preview(self._writer, self._settings)
 
     def pending(self) -> list[str]:
         """Names of the migrations not yet applied; `NewerSchema` where the store is ahead of this release."""
@@ -130,7 +134,8 @@ class ClickHouseStore:
             with self._upkeep_lock:
                 self._require_open()
                 self._upkeep = self._upkeep or connect(self._settings, UPKEEP)
-                self._upkeep.command(sql, parameters=dict(parameters or {}))
+                for statement in render(sql, self._settings.clickhouse_cluster):
+                    self._upkeep.command(statement, parameters=dict(parameters or {}))
         except Exception as error:
             raise failures.of_query(error) from error
 
@@ -199,8 +204,7 @@ class ClickHouseStore:
 def open_clickhouse(settings: Settings, *, migrate: bool = True) -> ClickHouseStore:
     """Open and, unless told not to, migrate the store; `StartupRefused` names what stands in the way."""
     with refusing(settings):
-        if settings.clickhouse_url:
-            prepare(settings)
+        _prepared(settings)
         store = ClickHouseStore(settings)
     try:
         with refusing(settings):
@@ -211,15 +215,35 @@ def open_clickhouse(settings: Settings, *, migrate: bool = True) -> ClickHouseSt
     return store
 
 
-def migrate_clickhouse(settings: Settings, *, dry_run: bool) -> list[str]:
-    """Names of the migrations applied (or, dry, pending). An embedded store that is not there stays so when dry."""
-    if dry_run and not settings.clickhouse_url and not (settings.data_dir / "store").exists():
-        return [migration.name for migration in all_migrations()]
+def migrate_clickhouse(settings: Settings, *, allow_destructive: bool) -> list[str]:
+    """Names of the migrations applied; `StartupRefused` names what stands in the way."""
     with refusing(settings):
-        if settings.clickhouse_url and not prepare(settings, dry_run=dry_run):
-            return [migration.name for migration in all_migrations()]
+        _prepared(settings)
         store = ClickHouseStore(settings)
         try:
-            return store.migrate(dry_run=dry_run)
+            return store.migrate(allow_destructive=allow_destructive)
         finally:
             store.close()
+
+
+def preview_clickhouse(settings: Settings) -> list[str]:
+    """The statements that `migrate_clickhouse` would run. What is not there, store or database, is not made."""
+    if not settings.clickhouse_url and not (settings.data_dir / "store").exists():
+        return preview(None, settings)
+    with refusing(settings):
+        if not _prepared(settings, dry_run=True):
+            return preview(None, settings)
+        store = ClickHouseStore(settings)
+        try:
+            return store.preview()
+        finally:
+            store.close()
+
+
+def _prepared(settings: Settings, *, dry_run: bool = False) -> bool:
+    """Whether there is a database to open; a server's is made unless dry."""
+    if settings.clickhouse_url:
+        return prepare(settings, dry_run=dry_run)
+    if settings.clickhouse_cluster:
+        raise StartupRefused("LIMELIGHT_CLICKHOUSE_CLUSTER needs LIMELIGHT_CLICKHOUSE_URL: any node of that cluster")
+    return True

@@ -11,8 +11,9 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from limelight_collector.errors import StartupRefused
-from limelight_collector.store.server import CHANGING, connect_server, explained
+from limelight_collector.store.server import connect_server, explained, server_settings
 from limelight_migrations.clickhouse import NewerSchema
+from limelight_migrations.destructive import DestructiveMigration
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -38,14 +39,13 @@ UPKEEP = {
 
 def connect(settings: Settings, engine_settings: Mapping[str, Any]) -> Client:
     """A new connection with these engine settings; raises what the driver raises."""
-    given = {name: str(value) for name, value in engine_settings.items()}
     if not settings.clickhouse_url:
         path = settings.data_dir / "store"
         path.mkdir(parents=True, exist_ok=True)
         options = {**_CHDB_OPTIONS, "max_server_memory_usage": settings.query_max_memory_bytes + 2**30}
+        given = {name: str(value) for name, value in engine_settings.items()}
         return clickhouse_connect.get_client(interface="chdb", path=str(path), chdb_options=options, settings=given)
-    changing = {} if "readonly" in given else {name: str(value) for name, value in CHANGING.items()}
-    return connect_server(settings, changing | given)
+    return connect_server(settings, server_settings(settings, engine_settings))
 
 
 def reader_limits(settings: Settings, **overrides: Any) -> dict[str, Any]:
@@ -72,7 +72,12 @@ def refusing(settings: Settings) -> Generator[None]:
     except NewerSchema as error:
         raise StartupRefused(
             f"the store at {where} was written by a newer Limelight (schema {error.found}, this release knows "
-            f"{error.known}): upgrade, or use another data directory"
+            f"{error.known}); it was not touched: install that release again, or restore a backup of before the upgrade"
+        ) from error
+    except DestructiveMigration as error:
+        raise StartupRefused(
+            f"{error}: make a backup (`limelight backup`, or the server's own), then run `limelight migrate "
+            "--allow-destructive`"
         ) from error
     except (ClickHouseError, OSError) as error:
         raise StartupRefused(f"cannot open the store at {where}: {_reason(error)}") from error

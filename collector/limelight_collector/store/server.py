@@ -34,6 +34,31 @@ CHANGING = {
 }
 """Settings of each connection that changes what a server stores."""
 
+ON_CLUSTER = {
+    # A subquery over another distributed table is answered once and sent along, wherever its rows lie.
+    "distributed_product_mode": "global",
+    "skip_unavailable_shards": 0,  # a shard that is away is an error and not a smaller answer
+}
+"""Settings of each connection to a cluster."""
+CHANGING_CLUSTER = {
+    "distributed_foreground_insert": 1,  # returns when every shard has its rows, as `async_insert` above
+    "parallel_distributed_insert_select": 0,  # sums of the whole are stored, not those of each shard
+    "mutations_sync": 2,  # done on every replica
+    "alter_sync": 2,
+}
+"""The same of those that change what a cluster stores."""
+
+
+def server_settings(settings: Settings, engine_settings: Mapping[str, Any]) -> dict[str, str]:
+    """`engine_settings` and what a connection of their kind to a server or cluster needs besides."""
+    reads = "readonly" in engine_settings
+    wanted: dict[str, Any] = {} if reads else dict(CHANGING)
+    wanted |= engine_settings
+    if settings.clickhouse_cluster:  # `readonly` stays last
+        wanted = ON_CLUSTER | wanted if reads else wanted | ON_CLUSTER | CHANGING_CLUSTER
+    return {name: str(value) for name, value in wanted.items()}
+
+
 _ANSWER_S = 30.0
 """Seconds that an answer may take beyond what the statement itself is allowed; an insert has no other limit."""
 _UNKNOWN_DATABASE = 81
@@ -101,6 +126,8 @@ def prepare(settings: Settings, *, dry_run: bool = False) -> bool:
         client = connect_server(settings, {}, database="")
     try:
         _require_version(client)
+        if settings.clickhouse_cluster:
+            _require_cluster(client, settings.clickhouse_cluster)
         if not is_there and not dry_run:
             on_cluster = f" ON CLUSTER '{settings.clickhouse_cluster}'" if settings.clickhouse_cluster else ""
             client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database_of(settings))}{on_cluster}")
@@ -156,6 +183,15 @@ def _require_version(client: Client) -> None:
         raise StartupRefused(
             f"the ClickHouse server has version {client.server_version}; Limelight needs {oldest} or newer: upgrade it"
         )
+
+
+def _require_cluster(client: Client, name: str) -> None:
+    """`StartupRefused` where the server does not know the cluster, or would write every row to every replica."""
+    hosts = [row for row in client.query("SELECT * FROM system.clusters").named_results() if row["cluster"] == name]
+    if not hosts:
+        raise StartupRefused(f"the server knows no cluster '{name}': see remote_servers in its configuration")
+    if not all(int(host.get("internal_replication", 1)) for host in hosts):
+        raise StartupRefused(f"cluster '{name}': set internal_replication to true for each shard in remote_servers")
 
 
 def _password(settings: Settings) -> str:

@@ -1,6 +1,6 @@
 -- Spans: one wide, append-only row each. The newest copy of a key wins (docs/adr/0003-table-key-and-deduplication.md).
 -- What each column means: collector/limelight_collector/store/columns.py.
-CREATE TABLE IF NOT EXISTS spans$on_cluster (
+CREATE TABLE IF NOT EXISTS spans (
     project_id LowCardinality(String) CODEC(ZSTD(1)),
     trace_id FixedString(16) CODEC(ZSTD(1)),
     span_id FixedString(8),
@@ -98,7 +98,7 @@ CREATE TABLE IF NOT EXISTS spans$on_cluster (
     dropped_attributes_count UInt32 CODEC(ZSTD(1)),
     INDEX by_session session_id TYPE bloom_filter(0.01),
     INDEX by_user user_id TYPE bloom_filter(0.01)
-) ENGINE = ${replicated}ReplacingMergeTree(received_ns)
+) ENGINE = ReplacingMergeTree(received_ns)
 PARTITION BY toDate(start_time)
 ORDER BY (project_id, start_time, trace_id, span_id)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1;

@@ -1,5 +1,5 @@
 -- Verdicts of detectors on spans. A detector that runs again replaces its own verdict.
-CREATE TABLE IF NOT EXISTS flags$on_cluster (
+CREATE TABLE IF NOT EXISTS flags (
     project_id LowCardinality(String),
     trace_id FixedString(16) CODEC(ZSTD(1)),
     span_id FixedString(8),
@@ -12,13 +12,13 @@ CREATE TABLE IF NOT EXISTS flags$on_cluster (
     detector LowCardinality(String),
     detector_version UInt32,
     created_ns UInt64 CODEC(Delta, ZSTD(1))
-) ENGINE = ${replicated}ReplacingMergeTree(created_ns)
+) ENGINE = ReplacingMergeTree(created_ns)
 PARTITION BY toDate(start_time)
 ORDER BY (project_id, start_time, trace_id, span_id, code, detector)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1;
 
 -- Evaluation results on a span, or on its trace where span_id is eight zero bytes.
-CREATE TABLE IF NOT EXISTS scores$on_cluster (
+CREATE TABLE IF NOT EXISTS scores (
     project_id LowCardinality(String),
     trace_id FixedString(16) CODEC(ZSTD(1)),
     span_id FixedString(8),
@@ -29,6 +29,6 @@ CREATE TABLE IF NOT EXISTS scores$on_cluster (
     source LowCardinality(String),
     created_ns UInt64 CODEC(Delta, ZSTD(1)),
     score_id String CODEC(ZSTD(1))
-) ENGINE = ${replicated}ReplacingMergeTree(created_ns)
+) ENGINE = ReplacingMergeTree(created_ns)
 ORDER BY (project_id, trace_id, span_id, name, score_id)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;

@@ -1,6 +1,6 @@
 -- Metric points: one row a point of one series. The newest copy of a key wins (docs/adr/0008-metric-points.md).
 -- What each column means: collector/limelight_collector/store/signal_columns.py.
-CREATE TABLE IF NOT EXISTS metric_points$on_cluster (
+CREATE TABLE IF NOT EXISTS metric_points (
     project_id LowCardinality(String) CODEC(ZSTD(1)),
     metric LowCardinality(String) CODEC(ZSTD(1)),
     series_id UInt64 CODEC(ZSTD(1)),
@@ -35,14 +35,14 @@ CREATE TABLE IF NOT EXISTS metric_points$on_cluster (
     negative_counts Array(UInt64) CODEC(ZSTD(1)),
     quantiles Array(Float64) CODEC(ZSTD(1)),
     quantile_values Array(Float64) CODEC(ZSTD(1))
-) ENGINE = ${replicated}ReplacingMergeTree(received_ns)
+) ENGINE = ReplacingMergeTree(received_ns)
 PARTITION BY toDate(time)
 ORDER BY (project_id, metric, time, series_id, original_ns)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1;
 
 -- Each series, and of cumulative ones each start: what it is called, and when it was first and last heard of.
 -- min and max are idempotent: storing a point twice changes nothing.
-CREATE TABLE IF NOT EXISTS metric_series$on_cluster (
+CREATE TABLE IF NOT EXISTS metric_series (
     project_id LowCardinality(String),
     metric LowCardinality(String),
     series_id UInt64,
@@ -60,11 +60,11 @@ CREATE TABLE IF NOT EXISTS metric_series$on_cluster (
     resource SimpleAggregateFunction(any, Map(String, String)),
     first_time SimpleAggregateFunction(min, DateTime64(9, 'UTC')),
     last_time SimpleAggregateFunction(max, DateTime64(9, 'UTC'))
-) ENGINE = ${replicated}AggregatingMergeTree
+) ENGINE = AggregatingMergeTree
 ORDER BY (project_id, metric, series_id, stream_start_ns)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS metric_series_from_points$on_cluster TO metric_series AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS metric_series_from_points TO metric_series AS
 SELECT
     project_id, metric, series_id, if(temporality = 'cumulative', start_ns, 0) AS stream_start_ns, kind, unit, description,
     temporality, is_monotonic, service_name, environment, scope_name, scope_version, attributes, resource,

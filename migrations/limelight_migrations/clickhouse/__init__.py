@@ -1,8 +1,10 @@
 """Migrations of the span store: `NNNN_name.sql` files beside this one, applied in order, each exactly once.
 
-A file holds statements ended by `;` at the end of a line. `$on_cluster` and `${replicated}` are filled in, so that the
-same files render for one engine and for a cluster. Every statement can run twice (IF NOT EXISTS): a migration that was
-interrupted before it was recorded is simply run again.
+A file holds statements ended by `;` at the end of a line, written for one engine; `cluster.py` makes them a
+cluster's.
+Every statement can run twice (IF NOT EXISTS): a migration that was interrupted before it was recorded, or that two
+collectors begin at once, is simply run again. One that takes data away says `-- destructive: why` in a line of its own
+and runs only where an operator allows it.
 """
 
 from __future__ import annotations
@@ -10,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from string import Template
 from typing import Any, Protocol
 
-_LEDGER = """
-CREATE TABLE IF NOT EXISTS schema_migrations$on_cluster (
+from limelight_migrations.destructive import DestructiveMigration
+
+_LEDGER = """CREATE TABLE IF NOT EXISTS schema_migrations (
     version UInt32,
     name String,
     applied_at DateTime DEFAULT now()
-) ENGINE = ${replicated}MergeTree ORDER BY version SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
-"""
+) ENGINE = MergeTree ORDER BY version SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"""
 
 
 class Rows(Protocol):
@@ -45,11 +46,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema: its number, file name and statements."""
+    """One step of the schema: its number, file name and statements; whether it takes stored data away."""
 
     version: int
     name: str
     statements: tuple[str, ...]
+    is_destructive: bool = False
 
 
 class NewerSchema(Exception):
@@ -61,32 +63,25 @@ class NewerSchema(Exception):
         self.known = known
 
 
-def _render(sql: str, *, cluster: str) -> str:
-    on_cluster = f" ON CLUSTER '{cluster}'" if cluster else ""
-    return Template(sql).substitute(on_cluster=on_cluster, replicated="Replicated" if cluster else "")
-
-
 def _statements(sql: str) -> tuple[str, ...]:
     lines = [line for line in sql.splitlines() if not line.startswith("--")]
-    return tuple(part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;"))
+    return tuple(part.strip() for part in ("\n".join(lines) + "\n").split(";\n") if part.strip(" \n;"))
 
 
-def migrations(*, cluster: str = "") -> list[Migration]:
-    """All migrations in order; with `cluster`, rendered as ON CLUSTER statements of replicated engines."""
+def migrations() -> list[Migration]:
+    """All migrations in order."""
     files = sorted((f for f in resources.files(__name__).iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
-    return [
-        Migration(
-            int(file.name.split("_")[0]),
-            file.name.removesuffix(".sql"),
-            _statements(_render(file.read_text("utf-8") + "\n", cluster=cluster)),
-        )
-        for file in files
-    ]
+    return [_migration(file.name.removesuffix(".sql"), file.read_text("utf-8")) for file in files]
 
 
-def pending(client: Engine, *, cluster: str = "") -> list[Migration]:
+def _migration(name: str, sql: str) -> Migration:
+    marked = any(line.startswith("-- destructive:") for line in sql.splitlines())
+    return Migration(int(name.partition("_")[0]), name, _statements(sql), marked)
+
+
+def pending(client: Engine) -> list[Migration]:
     """Migrations not yet applied; writes nothing. `NewerSchema` where the store is ahead of this release."""
-    known = migrations(cluster=cluster)
+    known = migrations()
     if not int(client.command("EXISTS TABLE schema_migrations")):
         return known
     applied = {int(row[0]) for row in client.query("SELECT version FROM schema_migrations").result_rows}
@@ -96,15 +91,22 @@ def pending(client: Engine, *, cluster: str = "") -> list[Migration]:
     return [migration for migration in known if migration.version not in applied]
 
 
-def migrate(client: Engine, *, dry_run: bool = False, cluster: str = "") -> list[str]:
-    """Apply what is pending and return its names; `dry_run` only names it. `NewerSchema` before anything is touched."""
-    todo = pending(client, cluster=cluster)
-    if todo and not dry_run:
-        client.command(_render(_LEDGER, cluster=cluster))
-        for migration in todo:
-            for statement in migration.statements:
-                client.command(statement)
-            client.command(
-                f"INSERT INTO schema_migrations (version, name) VALUES ({migration.version}, '{migration.name}')"
-            )
+def migrate(client: Engine, *, allow_destructive: bool = False) -> list[str]:
+    """Apply what is pending and return its names.
+
+    Before anything is touched: `NewerSchema`, and `DestructiveMigration` where data would be taken away and that is
+    not allowed; a store that is made now has none.
+    """
+    todo = pending(client)
+    destructive = [migration.name for migration in todo if migration.is_destructive]
+    if destructive and not allow_destructive and todo[0].version > 1:
+        raise DestructiveMigration(destructive)
+    if todo:
+        client.command(_LEDGER)
+    for migration in todo:
+        for statement in migration.statements:
+            client.command(statement)
+        client.command(
+            f"INSERT INTO schema_migrations (version, name) VALUES ({migration.version}, '{migration.name}')"
+        )
     return [migration.name for migration in todo]

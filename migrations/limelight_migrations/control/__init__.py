@@ -5,11 +5,15 @@ The check at every start costs one query; Alembic itself is imported only where 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+
+from limelight_migrations.destructive import DestructiveMigration
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -25,32 +29,58 @@ class NewerDatabase(Exception):
     """The database was written by a newer version of Limelight; it was not touched."""
 
 
-def upgrade(url: str, *, dry_run: bool = False) -> list[str]:
-    """Bring the control database at `url` to `HEAD`; returns the steps applied, or with `dry_run` those that would be.
+def upgrade(url: str, *, allow_destructive: bool = False) -> list[str]:
+    """Bring the control database at `url` to `HEAD`; returns the steps applied.
 
     All steps run in one transaction, and one process at a time takes them: a second one waits and finds nothing to do.
-    Raises `NewerDatabase` where the stored revision is unknown here, and SQLAlchemy's own errors where the database
-    cannot be opened.
+    Raises `NewerDatabase` where the stored revision is unknown here, `DestructiveMigration` where a step takes data
+    away and that is not allowed, and SQLAlchemy's own errors where the database cannot be opened.
     """
-    if dry_run and _is_absent(url):
-        return _steps(_scripts(), None)
+    with _opened(url) as engine:
+        current = _checked(engine)
+        if current == HEAD:
+            return []
+        destructive = [] if allow_destructive or current is None else _destructive(current)
+        if destructive:
+            raise DestructiveMigration(destructive)
+        with engine.execution_options(limelight_writes=True).begin() as connection:
+            hold_write_lock(connection)
+            return _apply(connection, _scripts(), _current(connection))
+
+
+def pending_sql(url: str) -> str:
+    """The SQL that `upgrade` would run at `url`, "" where nothing is due; changes and makes nothing. Raises as that."""
+    if _is_absent(url):
+        return render(sa.make_url(url).get_backend_name(), None)
+    with _opened(url) as engine:
+        current = _checked(engine)
+        return "" if current == HEAD else render(engine.dialect.name, current)
+
+
+@contextmanager
+def _opened(url: str) -> Generator[sa.Engine]:
     engine = sa.create_engine(with_driver(url))
     if engine.dialect.name == "sqlite":
         _begin_explicitly(engine)
     try:
-        with engine.begin() as connection:
-            current = _current(connection)
-        if current == HEAD:
-            return []
-        scripts = _scripts()
-        _refuse_newer(scripts, current)
-        if dry_run:
-            return _steps(scripts, current)
-        with engine.execution_options(limelight_writes=True).begin() as connection:
-            hold_write_lock(connection)
-            return _apply(connection, scripts, _current(connection))
+        yield engine
     finally:
         engine.dispose()
+
+
+def _checked(engine: sa.Engine) -> str | None:
+    """The stored revision; `NewerDatabase` where it is none of ours."""
+    with engine.begin() as connection:
+        current = _current(connection)
+    if current != HEAD:
+        _refuse_newer(_scripts(), current)
+    return current
+
+
+def _destructive(current: str) -> list[str]:
+    """Steps due that say of themselves (`destructive = "why"`) that they take data away."""
+    due = _scripts().iterate_revisions(HEAD, current)
+    return [f"control {step.revision}" for step in due if getattr(step.module, "destructive", "")]
 
 
 def with_driver(url: str) -> str:
@@ -67,19 +97,34 @@ def hold_write_lock(connection: sa.Connection) -> None:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
 
 
-def render(dialect: str) -> str:
-    """The DDL from an empty database to `HEAD` for `dialect` ("sqlite", "postgresql"), without a connection."""
+def render(dialect: str, current: str | None) -> str:
+    """The SQL from revision `current` (None: an empty database) to `HEAD`, without a connection.
+
+    `dialect`: "sqlite" or "postgresql".
+    """
     import io
 
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
-    buffer = io.StringIO()
-    context = MigrationContext.configure(dialect_name=dialect, opts={"as_sql": True, "output_buffer": buffer})
-    with Operations.context(context):
-        for revision in reversed(list(_scripts().iterate_revisions(HEAD, "base"))):
+    buffer, scripts = io.StringIO(), _scripts()
+
+    def at(revision: str | None) -> MigrationContext:
+        opts = {"as_sql": True, "output_buffer": buffer, "starting_rev": revision}
+        return MigrationContext.configure(dialect_name=dialect, opts=opts)
+
+    if current is None:  # Alembic's own table, as it makes it itself where it has a connection
+        key = sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc")
+        Operations(at(None)).create_table(
+            "alembic_version", sa.Column("version_num", sa.String(32), nullable=False), key
+        )
+    for revision in reversed(list(scripts.iterate_revisions(HEAD, current or "base"))):
+        context = at(current)
+        with Operations.context(context):
             revision.module.upgrade()
-    return buffer.getvalue()
+        context.stamp(scripts, revision.revision)
+        current = revision.revision
+    return buffer.getvalue().strip()
 
 
 def _scripts() -> ScriptDirectory:

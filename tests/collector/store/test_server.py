@@ -17,7 +17,7 @@ from collector.store.rows import batch, span
 from collector.store.servers import PASSWORD, Tls, authority, double
 from limelight_collector.errors import StartupRefused, Unavailable
 from limelight_collector.settings import Settings, load
-from limelight_collector.store import migrate_store, open_store
+from limelight_collector.store import migrate_store, open_store, preview_store
 from limelight_collector.store.connect import connect
 from limelight_collector.store.server import explained
 
@@ -125,10 +125,11 @@ def test_an_old_server_is_refused_untouched(tmp_path: Path) -> None:
 
 def test_a_dry_run_makes_no_database_and_a_start_does(server: Server, tmp_path: Path) -> None:
     settings = server.settings(tmp_path, "odd`name\\")
-    steps = migrate_store(settings, dry_run=True)
-    assert migrate_store(settings, dry_run=True) == steps != []
-    assert len(migrate_store(settings)) == len(steps)
+    would_run = preview_store(settings)
+    assert preview_store(settings) == would_run != []
+    assert migrate_store(settings) != []
     assert migrate_store(settings) == []
+    assert preview_store(settings) == []
 
 
 def test_the_password_may_be_in_a_file_and_in_no_message(server: Server, tmp_path: Path) -> None:
