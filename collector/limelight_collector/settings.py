@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     query_timeout_s: float = Field(10.0, gt=0, description="Longest query.")
     query_max_memory_bytes: int = Field(2 * 2**30, gt=0, description="Memory one query may use.")
     query_max_rows: int = Field(1_000_000, gt=0, description="Rows one answer may have; exports stream instead.")
+    query_max_result_bytes: int = Field(2**28, gt=0, description="Bytes one answer may have; exports stream instead.")
+    slow_query_s: float = Field(2.0, ge=0, description="Seconds from which a query is logged and counted as slow.")
     rules_file: Path | None = Field(
         None, description="YAML file of alert rules, read at start and re-read when it changes."
     )

@@ -11,11 +11,17 @@ from fastapi import Depends, Request
 
 from limelight_collector.auth import Principal
 from limelight_collector.services import Services
+from limelight_collector.store.slow import ROUTE
 
 
 def services_of(request: Request) -> Services:
     """The running collector's parts."""
     return cast("Services", request.app.state.services)
+
+
+async def remember_route(request: Request) -> None:
+    """Let the store know which route asks; on the event loop, since the handler's thread inherits what is set there."""
+    ROUTE.set(str(getattr(request.scope.get("route"), "path", "")))
 
 
 class Scope:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
@@ -17,26 +17,31 @@ from limelight_collector.api import (
     prices,
     problems,
     projects,
+    queries,
     questions,
     scores,
     spans,
     status,
     traces,
 )
-from limelight_collector.api.access import Scope
+from limelight_collector.api.access import Scope, remember_route
 from limelight_collector.services import Services
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes without a key."""
 
 
-SCOPED = (traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices, backups, projects, deletions)
+SCOPED = (
+    *(traces, spans, metrics, logs, questions, scores, status, alerts, keys, prices, backups, projects, deletions),
+    queries,
+)
 """Modules whose `router` is served under /api/v1."""
 
 
 def create_app(services: Services) -> FastAPI:
     """The API over the collector's parts; OpenAPI at /openapi.json. Refuses to start with a route without a scope."""
-    app = FastAPI(title="Limelight", version=__version__, docs_url=None, redoc_url=None)
+    every_route = [Depends(remember_route)]
+    app = FastAPI(title="Limelight", version=__version__, docs_url=None, redoc_url=None, dependencies=every_route)
     app.state.services = services
     problems.install(app)
     refuse_undeclared(status.public, PUBLIC)

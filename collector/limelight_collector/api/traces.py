@@ -1,4 +1,4 @@
-"""GET traces and traces/{trace_id}."""
+"""GET traces, the same as a file, and traces/{trace_id}."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
+from limelight_collector.api import file_columns
 from limelight_collector.api.access import Parts, Reader
 from limelight_collector.api.asked import Answer, AskedWindow, Cursor, Filter, Limit
+from limelight_collector.api.export import FileAnswer, FileFormat
 from limelight_collector.errors import Rejected
 from limelight_collector.query.trace import find_trace
 from limelight_collector.query.traces import ORDERS, find_traces
+from limelight_collector.query.whole import whole_traces
 
 router = APIRouter(tags=["traces"])
 
@@ -30,6 +34,15 @@ def list_traces(
         parts.store, window, filter_text=filter_text, order=order or "newest", limit=limit, cursor=cursor
     )
     return Answer({"traces": found, "next_cursor": next_cursor})
+
+
+@router.get("/traces/export", response_class=StreamingResponse)
+def export_traces(
+    parts: Parts, window: AskedWindow, file_format: FileFormat = "jsonl", filter_text: Filter = ""
+) -> FileAnswer:
+    """Summaries of all traces of which any span in the window passes the filter, oldest first, as a file."""
+    blocks = whole_traces(parts.store, window, filter_text=filter_text)
+    return FileAnswer("traces", file_format, file_columns.TRACES, blocks)
 
 
 @router.get("/traces/{trace_id}")

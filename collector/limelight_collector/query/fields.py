@@ -118,11 +118,14 @@ def _only_shown(column: Column) -> bool:
     return not column.filterable and column.json != "hidden"
 
 
-def field_values(store: Store, condition: Condition, value_sql: str, limit: int) -> list[dict[str, Any]]:
-    """Values a groupable field takes in the window, most frequent first: `value`, `count`. Unknown is left out."""
+def field_values(store: Store, condition: Condition, value_sql: str, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """At most `limit` values of a groupable field in the window, most frequent first, and whether there are more.
+
+    Each has `value` and `count`; unknown is left out.
+    """
     rows = store.query(
         f"SELECT value, count() AS n FROM (SELECT toString({value_sql}) AS value FROM spans FINAL "
-        f"WHERE {condition.sql}) WHERE value != '' GROUP BY value ORDER BY n DESC, value LIMIT {limit:d}",
+        f"WHERE {condition.sql}) WHERE value != '' GROUP BY value ORDER BY n DESC, value LIMIT {limit + 1:d}",
         condition.parameters,
     )
-    return [{"value": value, "count": count} for value, count in rows.rows]
+    return [{"value": value, "count": count} for value, count in rows.rows[:limit]], len(rows.rows) > limit

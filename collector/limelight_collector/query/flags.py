@@ -10,11 +10,12 @@ from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
 from limelight_collector.query.preview import input_preview, output_preview
 from limelight_collector.query.span_json import time_text
-from limelight_collector.query.window import BOUND, Window
+from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
 
 _CURSOR = re.compile(r"(\d{1,19})\.([0-9a-f]{32}\.[0-9a-f]{16}\.[^.]+\..*)", re.ASCII | re.DOTALL)
-_ID = "concat(lower(hex(trace_id)), '.', lower(hex(span_id)), '.', code, '.', detector)"
+FLAG_ID = "concat(lower(hex(trace_id)), '.', lower(hex(span_id)), '.', code, '.', detector)"
+"""SQL of what names a flag."""
 
 
 _COUNTED = (
@@ -27,26 +28,37 @@ def find_flags(
     store: Store, window: Window, *, code: str, filter_text: str, limit: int, cursor: str
 ) -> tuple[list[dict[str, Any]], str | None]:
     """A page of flags and the cursor of the next; the filter is about the flagged spans. `FilterError`, `Rejected`."""
+    condition = flag_condition(window, code, filter_text)
+    parameters, before = condition.parameters, ""
+    if cursor:
+        start, flag_id = _position(cursor)
+        before = f" AND (toUnixTimestamp64Nano(start_time), {FLAG_ID}) < ({{c0:Int64}}, {{c1:String}})"
+        parameters = parameters | {"c0": start, "c1": flag_id}
+    rows = store.query(
+        f"SELECT *, {FLAG_ID} AS id FROM flags FINAL WHERE {condition.sql}{before} "
+        f"ORDER BY start_time DESC, id DESC LIMIT {limit + 1:d}",
+        parameters,
+    ).dicts()
+    last = rows[limit - 1] if len(rows) > limit else None
+    return flag_objects(store, window.project_id, rows[:limit]), f"{last['start_time']}.{last['id']}" if last else None
+
+
+def flag_condition(window: Window, code: str, filter_text: str) -> Condition:
+    """Flags of the window with that code ('' = any) on spans that pass the filter; `FilterError`."""
     sql = Sql(BOUND)
-    wanted = [_COUNTED]
+    wanted = [BOUND, _COUNTED]
     if code:
         wanted.append(f"code = {sql.bind('String', code)}")
     if filter_text.strip():
         condition = window.compiled(sql, filter_text)
         wanted.append(f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM spans FINAL WHERE {condition.sql})")
-    if cursor:
-        start, flag_id = _position(cursor)
-        start_ns = sql.bind("Int64", start)
-        wanted.append(f"(toUnixTimestamp64Nano(start_time), {_ID}) < ({start_ns}, {sql.bind('String', flag_id)})")
-    rows = store.query(
-        f"SELECT *, {_ID} AS id FROM flags FINAL WHERE {BOUND} AND {' AND '.join(wanted)} "
-        f"ORDER BY start_time DESC, id DESC LIMIT {limit + 1:d}",
-        window.parameters | sql.parameters,
-    ).dicts()
-    spans = _spans(store, window.project_id, rows[:limit])
-    flags = [_flag(row, spans.get((row["trace_id"], row["span_id"]), {})) for row in rows[:limit]]
-    last = rows[limit - 1] if len(rows) > limit else None
-    return flags, f"{last['start_time']}.{last['id']}" if last else None
+    return Condition(" AND ".join(wanted), window.parameters | sql.parameters)
+
+
+def flag_objects(store: Store, project_id: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the table (and their `id`, `FLAG_ID`) as the API shows them, with what their spans say."""
+    spans = _spans(store, project_id, rows)
+    return [_flag(row, spans.get((row["trace_id"], row["span_id"]), {})) for row in rows]
 
 
 def _spans(store: Store, project_id: str, flags: list[dict[str, Any]]) -> dict[tuple[bytes, bytes], dict[str, Any]]:

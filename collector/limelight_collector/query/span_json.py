@@ -11,9 +11,10 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
-from limelight_collector.store.columns import BY_NAME, COLUMNS, JsonKind
+from limelight_collector.store.columns import COLUMNS, JsonKind
 
 _DEEPEST = 200  # levels of a stored JSON text; encoding an answer recurses
+_JSON = json.JSONDecoder(parse_constant=lambda _: None)  # NaN and Infinity are no JSON
 _BRACKET = re.compile(r"[\[{\]}]")
 SHOWN = [column for column in COLUMNS if column.json != "hidden"]
 SELECTED = ", ".join(["project_id", *(column.name for column in SHOWN)])
@@ -46,7 +47,7 @@ def parsed(text: str) -> Any:
     if text.count("[") + text.count("{") > _DEEPEST and _depth(text) > _DEEPEST:
         return text
     try:
-        return json.loads(text, parse_constant=lambda _: None)  # NaN and Infinity are no JSON
+        return _JSON.decode(text)
     except ValueError:
         return text
 
@@ -73,22 +74,20 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def value_of(name: str, value: Any) -> Any:
-    """One column's value as JSON."""
-    return as_json(BY_NAME[name].json, value)
-
-
 def as_json(kind: JsonKind, value: Any) -> Any:
     """The value of a column of that kind as JSON."""
     convert = _CONVERT.get(kind)
     return convert(value) if convert else value
 
 
+_CONVERTED = [(column.name, _CONVERT.get(column.json)) for column in SHOWN]
+
+
 def span_object(
     row: dict[str, Any], flags: list[dict[str, Any]] | None = None, scores: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
     """The JSON object of one row of `SELECTED`; every key of the contract is present."""
-    span: dict[str, Any] = {column.name: value_of(column.name, row[column.name]) for column in SHOWN}
+    span: dict[str, Any] = {name: convert(row[name]) if convert else row[name] for name, convert in _CONVERTED}
     span["end_time"] = time_text(row["start_time"] + row["duration_ns"])
     span["project"] = row["project_id"]
     span["status"] = "error" if row["status"] == "error" else "ok"

@@ -1,16 +1,16 @@
-"""Spans in a window, newest first, page by page; and the same, unpaged, for an export."""
+"""Spans in a window, newest first, page by page."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from limelight_collector.errors import Rejected
+from limelight_collector.errors import QueryLimit, Rejected
 from limelight_collector.query.attached import WHOLE_TRACE, Key, flags_of, scores_of
 from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, SPAN_BYTES, TRACE_BYTES, binary, hexes
+from limelight_collector.query.search import search_condition
 from limelight_collector.query.span_json import SELECTED, span_object
 from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
@@ -27,12 +27,17 @@ _FIRST_SLICE_NS = 60 * 10**9
 def find_spans(
     store: Store, window: Window, *, filter_text: str, search: str, limit: int, cursor: str
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of span objects, newest first, and the cursor of the next; `FilterError`, `Rejected` (bad cursor)."""
-    condition = _condition(window, filter_text, search)
+    """A page of span objects, newest first, and the cursor of the next; `FilterError`, `Rejected` (bad cursor).
+
+    Where a limit of the store ends the search, the page has what was found until then, and its cursor goes on from
+    there; `QueryLimit` only where not even the newest minute could be searched.
+    """
+    condition = span_condition(window, filter_text, search)
     after = _position(cursor) if cursor else None
-    positions = _positions(store, window, condition, after, limit + 1)
+    positions, reached = _positions(store, window, condition, after, limit + 1)
     spans = load_spans(store, window.project_id, positions[:limit])
-    return spans, _cursor(positions[limit - 1]) if len(positions) > limit else None
+    last = positions[limit - 1] if len(positions) > limit else reached
+    return spans, _cursor(last) if last else None
 
 
 def load_spans(store: Store, project_id: str, positions: list[Position]) -> list[dict[str, Any]]:
@@ -64,17 +69,6 @@ def objects(store: Store, window: Window, rows: list[dict[str, Any]]) -> list[di
     return [span_object(row, flags.get((row["trace_id"], row["span_id"])), scored(row)) for row in rows]
 
 
-def export_spans(store: Store, window: Window, *, filter_text: str, search: str) -> Iterator[list[dict[str, Any]]]:
-    """All matching spans, oldest first, in blocks of span objects (their flags and scores are left out)."""
-    condition = _condition(window, filter_text, search)
-    names = SELECTED.split(", ")
-    blocks = store.stream(
-        f"SELECT {SELECTED} FROM spans FINAL WHERE {condition.sql} ORDER BY start_time, trace_id, span_id",
-        condition.parameters,
-    )
-    return ([span_object(dict(zip(names, row, strict=True))) for row in block] for block in blocks)
-
-
 def slices(start_ns: int, end_ns: int) -> Iterator[int]:
     """Starts of ever longer windows that end at `end_ns`: what is newest is found without reading the rest."""
     length = _FIRST_SLICE_NS
@@ -86,7 +80,8 @@ def slices(start_ns: int, end_ns: int) -> Iterator[int]:
 
 def _positions(
     store: Store, window: Window, condition: Condition, after: Position | None, count: int
-) -> list[Position]:
+) -> tuple[list[Position], Position | None]:
+    """The newest `count` matching positions; and how far the search came, where a limit ended it."""
     parameters, before = condition.parameters, ""
     end_ns = window.end_ns
     if after is not None:
@@ -94,41 +89,29 @@ def _positions(
         parameters = parameters | {"c0": after[0], "c1": after[1].hex(), "c2": after[2].hex()}
         end_ns = min(end_ns, after[0] + 1)
     found: list[Position] = []
+    reached: Position | None = None
     for start_ns in slices(window.start_ns, end_ns):
-        rows = store.query(
-            f"SELECT start_time, trace_id, span_id FROM spans FINAL WHERE {condition.sql}{before} "
-            f"ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT {count:d}",
-            parameters | {"start_ns": start_ns, "end_ns": end_ns},
-        )
+        try:
+            rows = store.query(
+                f"SELECT start_time, trace_id, span_id FROM spans FINAL WHERE {condition.sql}{before} "
+                f"ORDER BY start_time DESC, trace_id DESC, span_id DESC LIMIT {count:d}",
+                parameters | {"start_ns": start_ns, "end_ns": end_ns},
+            )
+        except QueryLimit:
+            if reached is None:
+                raise
+            return found, reached
         found = [(row[0], row[1], row[2]) for row in rows.rows]
         if len(found) >= count:
             break
-    return found
+        reached = (start_ns, bytes(TRACE_BYTES), bytes(SPAN_BYTES))  # before all that start then
+    return found, None
 
 
-def _condition(window: Window, filter_text: str, search: str) -> Condition:
+def span_condition(window: Window, filter_text: str, search: str) -> Condition:
+    """Spans of the window that pass the filter and hold the text `search` ('' = any); `FilterError`."""
     sql = Sql(BOUND)
-    if not search:
-        return window.compiled(sql, filter_text)
-    plain, in_json = sql.bind("String", search), sql.bind("String", _json_text(search))
-    found = " OR ".join(
-        f"positionCaseInsensitiveUTF8({column}, {needle}) > 0"
-        for column, needle in (
-            ("input_messages", in_json),
-            ("output_messages", in_json),
-            ("system_instructions", plain),
-            ("input_text", plain),
-            ("output_text", plain),
-            ("tool_args", in_json),
-            ("tool_result", in_json),
-            ("retrieval_query", plain),
-        )
-    )
-    return window.compiled(sql, filter_text, f"({found})")
-
-
-def _json_text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+    return window.compiled(sql, filter_text, search_condition(sql, search))
 
 
 def _cursor(position: Position) -> str:
@@ -137,6 +120,6 @@ def _cursor(position: Position) -> str:
 
 def _position(cursor: str) -> Position:
     match = _CURSOR.fullmatch(cursor)
-    if match is None:
+    if match is None or int(match[1]) >= 2**63 - 1:
         raise Rejected("bad_request", "cursor: pass the next_cursor of the page before, unchanged")
     return int(match[1]), bytes.fromhex(match[2]), bytes.fromhex(match[3])

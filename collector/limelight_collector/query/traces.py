@@ -11,7 +11,7 @@ from limelight_collector.query.ids import IN_SPANS, IN_TRACES, NO_SPAN, TRACE_BY
 from limelight_collector.query.measures import REQUESTS
 from limelight_collector.query.preview import input_preview, output_preview
 from limelight_collector.query.span_json import decimal_text, number, time_text
-from limelight_collector.query.spans import slices
+from limelight_collector.query.spans import slices, span_condition
 from limelight_collector.query.trace import trace_window
 from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
@@ -53,13 +53,13 @@ _SUMMARY = f"""
 
 
 def find_traces(
-    store: Store, window: Window, *, filter_text: str, order: str, limit: int, cursor: str
+    store: Store, window: Window, *, filter_text: str, search: str = "", order: str, limit: int, cursor: str
 ) -> tuple[list[dict[str, Any]], str | None]:
     """A page of trace summaries and the cursor of the next; `FilterError`, `Rejected` (bad cursor or order)."""
     if order not in ORDERS:
         raise Rejected("bad_request", f"order: one of {', '.join(ORDERS)}")
     after = _position(cursor) if cursor else None
-    condition = window.condition(filter_text)
+    condition = span_condition(window, filter_text, search)
     find = _newest if order == "newest" else _by_key
     positions = find(store, window, condition, after, limit + 1, order)
     traces = summaries(store, window.project_id, [trace_id for _, trace_id in positions[:limit]])

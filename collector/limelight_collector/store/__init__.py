@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from limelight_collector.batch import Batch
     from limelight_collector.settings import Settings
     from limelight_collector.store.frozen import Frozen
+    from limelight_collector.store.slow import SlowQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Rows:
 
 class Store(Protocol):
     """The contract above, as types."""
+
+    slow: SlowQueries
+    """The slowest questions that `query` and `stream` were asked."""
 
     def insert(self, batch: Batch) -> None:
         """Store a batch durably and idempotently; `Rejected` or `Unavailable`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from limelight_collector.store.frozen import Frozen, freeze
 from limelight_collector.store.schema import bring_up_to_date, preview
 from limelight_collector.store.server import prepare
 from limelight_collector.store.signal_columns import LOG_COLUMNS, POINT_COLUMNS
+from limelight_collector.store.slow import OWN, ROUTE, SlowQueries
 from limelight_migrations.clickhouse import pending as pending_migrations
 from limelight_migrations.clickhouse.cluster import render
 
@@ -35,9 +37,17 @@ if TYPE_CHECKING:
     from limelight_collector.settings import Settings
 
 _TIMES_AS_INTEGERS = {"DateTime64*": "int"}
-_READER_WAIT_S = 30.0
+_READER_WAIT_S = 10.0
+_MOST_WAITING = 24  # with the readers themselves fewer than the 40 threads of the API: health checks find one
+_OWN_READERS = 2
 _UPKEEP_WAIT_S = 120.0
-_EXPORT_SECONDS = 3600
+_EXPORT = {
+    "max_execution_time": 3600,
+    "max_result_rows": 0,
+    "max_result_bytes": 0,
+    "max_block_size": 1000,
+    "max_threads": 1,
+}
 _FLAG_NAMES = ["start_time" if f.name == "start_ns" else f.name for f in dataclasses.fields(Flag)]
 _SCORE_NAMES = [f.name for f in dataclasses.fields(Score)]
 
@@ -57,6 +67,12 @@ class ClickHouseStore:
         self._readers: queue.LifoQueue[Client | None] = queue.LifoQueue()
         for _ in range(settings.reader_count):
             self._readers.put(None)  # opened when first needed: start-up stays fast
+        self._own_readers: queue.LifoQueue[Client | None] = queue.LifoQueue()
+        for _ in range(_OWN_READERS):
+            self._own_readers.put(None)
+        self._admitted = threading.BoundedSemaphore(settings.reader_count + _MOST_WAITING)
+        self._streams = threading.BoundedSemaphore(settings.reader_count)
+        self.slow = SlowQueries(settings.slow_query_s, time.time_ns)
 
     def migrate(self, *, allow_destructive: bool = False) -> list[str]:
         """Names of the migrations applied; `NewerSchema`, `DestructiveMigration` before anything is touched."""
@@ -103,9 +119,12 @@ class ClickHouseStore:
         if max_rows is not None:
             sql = f"SELECT * FROM ({sql}\n) LIMIT {max_rows + 1}"
         try:
-            with self._reader() as client, metrics.QUERY_SECONDS.time():
+            with self._reader() as client, self.slow.timed(sql, parameters or {}) as asked:
                 result = client.query(sql, parameters=dict(parameters or {}), query_formats=_TIMES_AS_INTEGERS)
                 rows = Rows(list(result.column_names), [tuple(row) for row in result.result_rows])
+                asked.result_rows = len(rows.rows)
+                if self._settings.clickhouse_url:  # chDB counts the answer's rows there
+                    asked.read(result.summary)
         except Exception as error:
             raise failures.of_query(error) from error
         if max_rows is not None and len(rows.rows) > max_rows:
@@ -115,16 +134,16 @@ class ClickHouseStore:
     def stream(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[list[tuple[Any, ...]]]:
         """Blocks of rows as the engine makes them; a slow consumer holds no pooled connection."""
         try:
-            client = self._open_reader(max_execution_time=_EXPORT_SECONDS, max_result_rows=0)
-            try:
+            with self._streamer() as client, self.slow.timed(sql, parameters or {}) as asked:
                 blocks = client.query_row_block_stream(
                     sql, parameters=dict(parameters or {}), query_formats=_TIMES_AS_INTEGERS
                 )
                 with blocks:
                     for block in blocks:
+                        asked.result_rows += len(block)
+                        handed_on = time.perf_counter()
                         yield [tuple(row) for row in block]
-            finally:
-                client.close()
+                        asked.idle_s += time.perf_counter() - handed_on
         except Exception as error:
             raise failures.of_query(error) from error
 
@@ -164,13 +183,11 @@ class ClickHouseStore:
         if self._closed:
             return
         self._closed = True
-        while True:
-            try:
-                client = self._readers.get_nowait()
-            except queue.Empty:
-                break
-            if client is not None:
-                client.close()
+        for readers in (self._readers, self._own_readers):
+            while not readers.empty():
+                client = readers.get_nowait()
+                if client is not None:
+                    client.close()
         with self._write_lock:
             self._writer.close()
         with self._upkeep_lock:
@@ -183,19 +200,41 @@ class ClickHouseStore:
 
     @contextmanager
     def _reader(self) -> Generator[Client]:
+        """A connection from the pool: people wait for each other, the collector's own questions never for people."""
         self._require_open()
+        readers = self._own_readers if ROUTE.get() == OWN else self._readers
+        admitted = readers is self._own_readers or self._admitted.acquire(blocking=False)
+        if not admitted:
+            raise Unavailable("too many questions at one time: try again", retry_after_s=5)
         try:
-            client = self._readers.get(timeout=_READER_WAIT_S)
+            client = readers.get(timeout=_READER_WAIT_S)
+            try:
+                client = client or self._open_reader()
+                yield client
+            finally:
+                if self._closed and client is not None:
+                    client.close()
+                else:
+                    readers.put(client)
         except queue.Empty:
             raise Unavailable("every reader is busy: try again", retry_after_s=5) from None
-        try:
-            client = client or self._open_reader()
-            yield client
         finally:
-            if self._closed and client is not None:
+            if readers is self._readers:
+                self._admitted.release()
+
+    @contextmanager
+    def _streamer(self) -> Generator[Client]:
+        """A connection of its own for an answer of any size; some at one time, since each holds its buffers."""
+        if not self._streams.acquire(blocking=False):
+            raise Unavailable("too many exports run at one time: try again", retry_after_s=5)
+        try:
+            client = self._open_reader(**_EXPORT)
+            try:
+                yield client
+            finally:
                 client.close()
-            else:
-                self._readers.put(client)
+        finally:
+            self._streams.release()
 
     def _open_reader(self, **overrides: Any) -> Client:
         return connect(self._settings, reader_limits(self._settings, **overrides))

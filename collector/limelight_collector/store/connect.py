@@ -54,6 +54,7 @@ def reader_limits(settings: Settings, **overrides: Any) -> dict[str, Any]:
         "max_execution_time": settings.query_timeout_s,
         "max_memory_usage": settings.query_max_memory_bytes,
         "max_result_rows": settings.query_max_rows,
+        "max_result_bytes": settings.query_max_result_bytes,
         "do_not_merge_across_partitions_select_final": 1,  # copies of a span share its start time, so its day
         "prefer_column_name_to_alias": 1,  # in WHERE a name means the column, whatever SELECT calls its answers
         **overrides,

@@ -17,9 +17,9 @@ _TOO_BIG = {
     191: "it compares with too many values",
     241: "it needs too much memory",
     307: "it reads too much data",
-    396: "its answer has too many rows",
+    396: "its answer is too large",
 }
-_AWAY = frozenset({3, 74, 75, 81, 173, 202, 203, 209, 210, 225, 236, 242, 243, 252, 285, 319, 394, 425, 497, 516, 999})
+_AWAY = frozenset({3, 74, 75, 81, 173, 202, 203, 209, 210, 225, 236, 242, 243, 252, 279, 285, 319, 394, 425, 497, 516, 519, 999})
 """Out of disk, memory, connections or replicas; read-only tables; Keeper lost; a wrong password, a right or a database
 taken away (for an operator)."""
 
@@ -41,7 +41,8 @@ def of_query(error: Exception) -> Exception:
     code = _code(error)
     if code in _TOO_BIG and "(total)" not in str(error):
         return QueryLimit(
-            f"this question is too big: {_TOO_BIG[code]}; choose a shorter time range or a narrower filter"
+            f"this question is too big: {_TOO_BIG[code]}; choose a shorter time range, a narrower filter or a "
+            "smaller limit"
         )
     if code in _AWAY or code in _TOO_BIG or isinstance(error, OSError):
         return Unavailable(f"the store does not answer: {explained(error)}")

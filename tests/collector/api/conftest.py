@@ -27,6 +27,17 @@ KEYS["Bearer other"] = Principal("other", frozenset({"read"}))
 MESSAGES = '[{"role":"user","parts":[{"type":"text","content":"Where is my \\"refund\\"?"}]}]'
 ANSWER = '[{"role":"assistant","parts":[{"type":"text","content":"On its way.\\nSoon."}]}]'
 
+HOSTILE: dict[str, Any] = {
+    "name": '=cmd|"/c calc"!A1',
+    "session_id": "@x",
+    "user_id": "-1+2",
+    "input_messages": '[{"role":"user","parts":[{"content":"\\ud800 é, \\"q\\"\\n"}]}]',
+    "attributes": {"n": "NaN", "deep": "[" * 5000, "big": "123456789012345678901234567890"},
+    "request_seed": -7,
+    "tags": ["=1"],
+}
+"""Values that spreadsheets, JSON and files stumble over."""
+
 
 def stored(store: Store) -> None:
     """Three traces: a good one with a model call, a failed one, and one of another project."""

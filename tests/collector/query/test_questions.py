@@ -231,13 +231,14 @@ def test_errors_group_by_what_does_not_change(store: Store) -> None:
         for n, text in enumerate(messages)
     ]
     store.insert(batch(*made, llm(9, 1, project_id="e")))
-    first, second = error_groups(store, window("e"), filter_text="", limit=10)
+    (first, second), is_truncated = error_groups(store, window("e"), filter_text="", limit=2)
+    assert not is_truncated
     assert (first["count"], first["users"], first["message"]) == (2, 2, messages[1])
     assert first["sample_trace_ids"] == [f"{1:032x}", f"{0:032x}"]
     assert second["message"] == "refused"
     only = f'error_fingerprint = "{first["fingerprint"]}"'
-    assert error_groups(store, window("e"), filter_text=only, limit=10) == [first]
-    assert error_groups(store, window("e"), filter_text="", limit=1) == [first]
+    assert error_groups(store, window("e"), filter_text=only, limit=10) == ([first], False)
+    assert error_groups(store, window("e"), filter_text="", limit=1) == ([first], True)
 
 
 def test_flags_page_and_filter(store: Store) -> None:
