@@ -42,7 +42,7 @@ def run(request: Request, body: bytes, path: str) -> bytes:
     insert_in_body = INSERT.match(body)  # statement and rows in one body
     head, data = insert_in_body.groups() if insert_in_body else (body, None)
     sql = asked.get("query") or head.decode()
-    if "query" in asked and sql.upper().startswith("INSERT"):  # statement in the address, rows in the body
+    if body and "query" in asked and sql.upper().startswith("INSERT"):  # statement in the address, rows in the body
         data = body
     parameters = {name[6:]: value for name, value in asked.items() if name.startswith("param_")}
     # A connection a request: settings of one never reach the next. `readonly` is last: nothing may follow it.
