@@ -154,7 +154,7 @@ class ClickHouseStore:
                 self._require_open()
                 self._upkeep = self._upkeep or connect(self._settings, UPKEEP)
                 for statement in render(sql, self._settings.clickhouse_cluster):
-                    self._upkeep.command(statement, parameters=dict(parameters or {}))
+                    self._upkeep.raw_query(statement, parameters=dict(parameters or {}))  # long ones in a form
         except Exception as error:
             raise failures.of_query(error) from error
 
