@@ -59,7 +59,9 @@ def reader_limits(settings: Settings, **overrides: Any) -> dict[str, Any]:
         "prefer_column_name_to_alias": 1,  # in WHERE a name means the column, whatever SELECT calls its answers
         **overrides,
         "max_query_size": 2**20,  # a filter of two hundred comparisons with the text of messages
-        "readonly": 1,  # last: nothing can be set after it; it also forbids file(), url() and second statements
+        # Last: nothing can be set after it. It forbids changes, file() and url(), but neither INTO OUTFILE nor a second
+        # statement that reads: what keeps those out is that no text from outside is ever SQL.
+        "readonly": 1,
     }
 
 
