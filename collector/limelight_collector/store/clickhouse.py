@@ -211,6 +211,13 @@ class ClickHouseStore:
             try:
                 client = client or self._open_reader()
                 yield client
+            except BaseException:
+                # What a question had answered before it failed stays in an embedded connection, and would be the
+                # beginning of the next one's answer, whoever asks that.
+                if client is not None:
+                    client.close()
+                    client = None
+                raise
             finally:
                 if self._closed and client is not None:
                     client.close()
