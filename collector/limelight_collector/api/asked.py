@@ -56,6 +56,9 @@ def _time(name: str, text: str) -> int:
 AskedWindow = Annotated[Window, Depends(_window)]
 """`from` and `to` of the caller's project."""
 Filter = Annotated[str, Query(alias="filter", description="filter language: docs/filter.md")]
+Search = Annotated[
+    str, Query(max_length=1000, description="text anywhere in an input or output, upper and lower case alike")
+]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="most items of the answer")]
 Cursor = Annotated[str, Query(description="next_cursor of the page before")]
 

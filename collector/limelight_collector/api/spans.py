@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from limelight_collector.api import file_columns
 from limelight_collector.api.access import Parts
-from limelight_collector.api.asked import Answer, AskedWindow, Cursor, Filter, Limit
+from limelight_collector.api.asked import Answer, AskedWindow, Cursor, Filter, Limit, Search
 from limelight_collector.api.export import FileAnswer, FileFormat
 from limelight_collector.query.spans import find_spans
 from limelight_collector.query.whole import whole_spans
 
 router = APIRouter(tags=["spans"])
-Search = Annotated[str, Query(max_length=1000, description="text in inputs or outputs, upper and lower case alike")]
 
 
 @router.get("/spans")

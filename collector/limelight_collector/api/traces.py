@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from limelight_collector.api import file_columns
 from limelight_collector.api.access import Parts, Reader
-from limelight_collector.api.asked import Answer, AskedWindow, Cursor, Filter, Limit
+from limelight_collector.api.asked import Answer, AskedWindow, Cursor, Filter, Limit, Search
 from limelight_collector.api.export import FileAnswer, FileFormat
 from limelight_collector.errors import Rejected
 from limelight_collector.query.trace import find_trace
@@ -25,23 +25,24 @@ def list_traces(
     parts: Parts,
     window: AskedWindow,
     filter_text: Filter = "",
+    q: Search = "",
     order: Annotated[str, Query(description=" | ".join(ORDERS))] = "newest",
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Answer:
-    """Summaries of the traces of which any span in the window passes the filter."""
+    """Summaries of the traces of which any span in the window passes the filter and holds the text."""
     found, next_cursor = find_traces(
-        parts.store, window, filter_text=filter_text, order=order or "newest", limit=limit, cursor=cursor
+        parts.store, window, filter_text=filter_text, search=q, order=order or "newest", limit=limit, cursor=cursor
     )
     return Answer({"traces": found, "next_cursor": next_cursor})
 
 
 @router.get("/traces/export", response_class=StreamingResponse)
 def export_traces(
-    parts: Parts, window: AskedWindow, file_format: FileFormat = "jsonl", filter_text: Filter = ""
+    parts: Parts, window: AskedWindow, file_format: FileFormat = "jsonl", filter_text: Filter = "", q: Search = ""
 ) -> FileAnswer:
     """Summaries of all traces of which any span in the window passes the filter, oldest first, as a file."""
-    blocks = whole_traces(parts.store, window, filter_text=filter_text)
+    blocks = whole_traces(parts.store, window, filter_text=filter_text, search=q)
     return FileAnswer("traces", file_format, file_columns.TRACES, blocks)
 
 

@@ -44,9 +44,9 @@ def whole_logs(
             yield [log_object(dict(zip(names, row, strict=True))) for row in block]
 
 
-def whole_traces(store: Store, window: Window, *, filter_text: str) -> Blocks:
+def whole_traces(store: Store, window: Window, *, filter_text: str, search: str = "") -> Blocks:
     """The summaries of all traces of which any span matches. Their ids alone are found and sorted at once."""
-    condition = window.condition(filter_text)
+    condition = span_condition(window, filter_text, search)
     ids = store.stream(
         f"""SELECT trace_id FROM trace_times WHERE project_id = {{project_id:String}}
             AND trace_id IN (SELECT DISTINCT trace_id FROM spans FINAL WHERE {condition.sql})

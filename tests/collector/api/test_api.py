@@ -129,6 +129,8 @@ def test_lists_answer_their_names(get: Any) -> None:
         'Where is my "refund"?'
     ]
     assert [s["name"] for s in get("spans", q="REFUND")["spans"]] == ["span-2"]
+    assert [t["span_count"] for t in get("traces", q='my "refund')["traces"]] == [2]
+    assert get("traces", q="role")["traces"] == []
     assert [g["error_type"] for g in get("errors")["groups"]] == ["Timeout"]
     assert [f["span_name"] for f in get("flags", code="truncated")["flags"]] == ["span-2"]
     assert get("series", measure="request_count, error_rate")["rows"] == [{"request_count": 2, "error_rate": 0.5}]
