@@ -25,6 +25,8 @@ from limelight_collector.control.models import API_KEYS
 from limelight_collector.control.times import rfc3339, rfc3339_or_none
 from limelight_collector.errors import Rejected
 
+LATEST_EXPIRY_S = 253_370_764_800.0
+"""The end of the year 9998, unix seconds: a later one could not be written as a date in every time zone."""
 CACHE_S = 3.0
 """Seconds for which a found key is not looked up again: the longest a revocation by another process goes unseen."""
 
@@ -76,14 +78,14 @@ class Keys:
         """A new key's text, shown only now; `expires` in unix seconds.
 
         Makes the project where it does not exist. Raises `Rejected` (bad_request) for an unknown scope, none at all, a
-        project id that is no slug, or an expiry in the past.
+        project id that is no slug, or an expiry in the past or after the year 9998.
         """
         wanted = frozenset(scopes)
         now = self._now_s()
         if not wanted or wanted - SCOPES:
             raise Rejected("bad_request", f"scopes are one or more of {', '.join(sorted(SCOPES))}")
-        if expires is not None and expires <= now:
-            raise Rejected("bad_request", "the expiry is in the past")
+        if expires is not None and not now < expires < LATEST_EXPIRY_S:
+            raise Rejected("bad_request", "the expiry is in the past or after the year 9998")
         text = _make_text()
         public_id = text.split("_")[1]
         with self._database.write() as connection:
