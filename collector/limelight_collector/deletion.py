@@ -18,6 +18,7 @@ from limelight_collector import deletion_sql, metrics, rollups, snapshot, spool_
 from limelight_collector.errors import QueryLimit, Unavailable
 from limelight_collector.query.ids import hexes
 from limelight_collector.store import Store
+from limelight_migrations.clickhouse.cluster import local
 
 if TYPE_CHECKING:
     from limelight_collector.control.deletions import Deletion, DeletionRequests, Portion
@@ -36,16 +37,26 @@ class CannotVerify(Exception):
 
 
 class Deletions:
-    """The upkeep task. `forget` makes the writer end its batch and forget a project's traces (`Writer.forget`)."""
+    """The upkeep task. `forget` makes the writer end its batch and forget a project's traces (`Writer.forget`).
+
+    `cluster`: of the store, "" where it is one engine.
+    """
 
     def __init__(
-        self, requests: DeletionRequests, store: Store, data_dir: Path, *, forget: Callable[[str], None]
+        self,
+        requests: DeletionRequests,
+        store: Store,
+        data_dir: Path,
+        *,
+        forget: Callable[[str], None],
+        cluster: str = "",
     ) -> None:
         self._requests = requests
         self._store = store
         self._data_dir = data_dir
         self._spool = data_dir / "spool.db"
         self._forget = forget
+        self._cluster = cluster
 
     def run(self) -> None:
         """Take every open deletion as far as it goes now; one that has to wait does not hold up the others."""
@@ -157,14 +168,22 @@ class Deletions:
             self._store.execute(f"ALTER TABLE {table} MODIFY SETTING old_parts_lifetime = 0")
         old = self._old_parts(tables)
         for table in tables:  # dropping a partition that is not there has the engine tidy the table up at once
-            self._store.execute(f"ALTER TABLE {table} DROP PARTITION ID 'none'")
+            if not self._cluster:  # there each node does it in its own time
+                self._store.execute(f"ALTER TABLE {table} DROP PARTITION ID 'none'")
         left = old & self._old_parts(tables)
         if left:
-            raise Unavailable(f"{len(left)} replaced parts are still being read")
+            raise Unavailable(f"{len(left)} replaced parts are not removed yet")
 
-    def _old_parts(self, tables: Iterable[str]) -> set[tuple[str, str]]:
-        rows = self._store.query(f"SELECT table, name FROM system.parts WHERE NOT active AND {_HERE}", _named(tables))
-        return {(table, name) for table, name in rows.rows}
+    def _old_parts(self, tables: Iterable[str]) -> set[tuple[str, str, str]]:
+        sql = f"SELECT hostName(), table, name FROM {self._everywhere('parts')} WHERE NOT active AND {_HERE}"
+        return {(host, table, name) for host, table, name in self._store.query(sql, self._named(tables)).rows}
+
+    def _everywhere(self, table: str) -> str:
+        """SQL of a system table, of every node."""
+        return f"clusterAllReplicas('{self._cluster}', system.{table})" if self._cluster else f"system.{table}"
+
+    def _named(self, tables: Iterable[str]) -> dict[str, list[str]]:
+        return {"tables": sorted(local(table, self._cluster) for table in tables)}
 
     def _require_no_backup(self) -> None:
         if any((self._data_dir / path).exists() for path in (snapshot.STORE, snapshot.FILES)):
@@ -173,7 +192,8 @@ class Deletions:
     def _require_nothing_else(self, tables: Iterable[str]) -> None:
         """Look at the places where copies may lie that no statement reaches."""
         self._require_no_backup()
-        rows = self._store.query(f"SELECT DISTINCT table FROM system.detached_parts WHERE {_HERE}", _named(tables))
+        sql = f"SELECT DISTINCT table FROM {self._everywhere('detached_parts')} WHERE {_HERE}"
+        rows = self._store.query(sql, self._named(tables))
         if rows.rows:
             names = ", ".join(sorted(table for (table,) in rows.rows))
             raise CannotVerify(f"the engine set damaged parts of {names} aside; see docs/operations.md, then ask again")
@@ -191,7 +211,3 @@ class Deletions:
 
 
 _HERE = "database = currentDatabase() AND table IN {tables:Array(String)}"
-
-
-def _named(tables: Iterable[str]) -> dict[str, list[str]]:
-    return {"tables": sorted(tables)}

@@ -136,8 +136,9 @@ class Collector:
             services.canary = lambda: self._canary.last if self._canary else Finding("off")
         is_leader = _leadership(settings, control, stack)
         rollups = Rollups(store, time.time_ns)
-        retention = Retention(store, control.retention.all, now_ns=time.time_ns)
-        deletions = Deletions(control.deletions, store, settings.data_dir, forget=writer.forget)
+        cluster = settings.clickhouse_cluster
+        retention = Retention(store, control.retention.all, now_ns=time.time_ns, cluster=cluster)
+        deletions = Deletions(control.deletions, store, settings.data_dir, forget=writer.forget, cluster=cluster)
         tasks = [
             Task("rollups", ROLL_EVERY_S, rollups.roll),
             Task("retention", RETENTION_EVERY_S, retention.apply),

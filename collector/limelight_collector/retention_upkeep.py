@@ -20,6 +20,7 @@ from limelight_collector.canary import PROJECT as CANARY_PROJECT
 from limelight_collector.errors import QueryLimit, Rejected, Unavailable
 from limelight_collector.retention import Cut, Policy, cut_by_age, cut_by_size
 from limelight_collector.store import Store
+from limelight_migrations.clickhouse.cluster import local
 
 log = logging.getLogger("limelight.retention")
 
@@ -46,14 +47,23 @@ class _Part:
 
 
 class Retention:
-    """The upkeep task. `policies` gives each project's; `now_ns` is the wall clock."""
+    """The upkeep task. `policies` gives each project's; `now_ns` is the wall clock.
+
+    `cluster`: of the store, "" where it is one engine; parts are named per node, so there rows are deleted instead.
+    """
 
     def __init__(
-        self, store: Store, policies: Callable[[], Mapping[str, Policy]], *, now_ns: Callable[[], int]
+        self,
+        store: Store,
+        policies: Callable[[], Mapping[str, Policy]],
+        *,
+        now_ns: Callable[[], int],
+        cluster: str = "",
     ) -> None:
         self._store = store
         self._policies = policies
         self._now_ns = now_ns
+        self._cluster = cluster
         self._left = 0
         self._shares: dict[tuple[str, int], tuple[frozenset[str], dict[str, float]]] = {}
 
@@ -78,11 +88,12 @@ class Retention:
     def sizes(self) -> dict[str, dict[int, float]]:
         """Compressed bytes on disk by project and day: a day's partition, split as its uncompressed content is."""
         found: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+        source = f"cluster('{self._cluster}', system.parts)" if self._cluster else "system.parts"  # one replica of each
         parts = self._store.query(
-            "SELECT table, partition, sum(bytes_on_disk), groupArray(name) FROM system.parts "
-            "WHERE active AND database = currentDatabase() AND table IN {tables:Array(String)} "
-            "GROUP BY table, partition",
-            {"tables": sorted(_TIMES)},
+            "SELECT replaceRegexpOne(table, '_local$', ''), partition, sum(bytes_on_disk), groupArray(name) "
+            f"FROM {source} WHERE active AND database = currentDatabase() AND table IN {{tables:Array(String)}} "
+            "GROUP BY 1, 2",
+            {"tables": sorted(local(table, self._cluster) for table in _TIMES)},
         )
         measured: dict[tuple[str, int], tuple[frozenset[str], dict[str, float]]] = {}
         for table, partition, size_bytes, names in parts.rows:
@@ -132,7 +143,7 @@ class Retention:
         shared: set[str] = set()
         for part in parts:
             going = part.projects & everything
-            if going and part.projects - {CANARY_PROJECT} == going - {CANARY_PROJECT}:
+            if going and part.projects - {CANARY_PROJECT} == going - {CANARY_PROJECT} and not self._cluster:
                 self._drop(table, part)  # the canary's own spans go with the last project's
             else:
                 shared |= going

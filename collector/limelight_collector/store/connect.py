@@ -31,7 +31,8 @@ UPKEEP = {
     "max_execution_time": 3600,
     "do_not_merge_across_partitions_select_final": 1,
     "prefer_column_name_to_alias": 1,
-    "mutations_sync": 1,  # an ALTER … DELETE or UPDATE returns when it is done here
+    "mutations_sync": 2,  # an ALTER … DELETE or UPDATE returns when it is done, on every replica
+    "allow_nondeterministic_mutations": 1,  # retention asks which traces are kept; a replicated table would refuse
     "max_partitions_per_insert_block": 0,
 }
 """The engine settings of the connection for rollups, retention and deletions."""
