@@ -19,6 +19,8 @@ from limelight_migrations.control import NewerDatabase, hold_write_lock, pending
 from limelight_migrations.destructive import DestructiveMigration
 
 BUSY_TIMEOUT_MS = 5000
+CONNECT_TIMEOUT_S = 5
+"""Longest wait for a connection to PostgreSQL: requests and the writer wait with it."""
 
 
 def migrate(url: str, *, allow_destructive: bool = False) -> list[str]:
@@ -59,7 +61,11 @@ class Database:
         migrate(url)
         is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
         # A server may have been restarted since: a pooled connection is tried before it is used.
-        self._engine = sa.create_engine(with_driver(url), pool_pre_ping=not is_sqlite)
+        self._engine = sa.create_engine(
+            with_driver(url),
+            pool_pre_ping=not is_sqlite,
+            connect_args={} if is_sqlite else {"connect_timeout": CONNECT_TIMEOUT_S},
+        )
         self._reader = self._engine
         if is_sqlite:
             event.listen(self._engine, "connect", _configure_sqlite)

@@ -14,7 +14,7 @@ import string
 import threading
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -23,12 +23,14 @@ from limelight_collector.control import audit, projects
 from limelight_collector.control.database import Database
 from limelight_collector.control.models import API_KEYS
 from limelight_collector.control.times import rfc3339, rfc3339_or_none
-from limelight_collector.errors import Rejected
+from limelight_collector.errors import Rejected, Unavailable
 
 LATEST_EXPIRY_S = 253_370_764_800.0
 """The end of the year 9998, unix seconds: a later one could not be written as a date in every time zone."""
 CACHE_S = 3.0
 """Seconds for which a found key is not looked up again: the longest a revocation by another process goes unseen."""
+STALE_S = 900.0
+"""Seconds for which a key that was good still is while the database is away: ingest goes on, and nobody can revoke."""
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _KEY = re.compile(r"ll_([a-z0-9]{10})_([a-z0-9]{32})([0-9a-f]{8})", re.ASCII)
@@ -53,6 +55,7 @@ class _Found:
     principal: Principal
     expires_s: float | None
     checked_s: float
+    confirmed_s: float
 
 
 class Keys:
@@ -106,7 +109,7 @@ class Keys:
         with self._lock:
             found = self._cache.get(digest)
         if found is None or not 0 <= now - found.checked_s < CACHE_S:
-            found = self._look_up(match[1], text, now)
+            found = self._look_up_or_remember(match[1], text, found, now)
             with self._lock:
                 if found is None:
                     self._cache.pop(digest, None)
@@ -163,12 +166,20 @@ class Keys:
             for key_id, used_s in used.items():
                 connection.execute(API_KEYS.update().where(API_KEYS.c.id == key_id).values(last_used_s=used_s))
 
+    def _look_up_or_remember(self, public_id: str, text: str, known: _Found | None, now: float) -> _Found | None:
+        try:
+            return self._look_up(public_id, text, now)
+        except Unavailable:
+            if known is None or now - known.confirmed_s >= STALE_S:
+                raise
+            return replace(known, checked_s=now)
+
     def _look_up(self, public_id: str, text: str, now: float) -> _Found | None:
         with self._database.read() as connection:
             row = connection.execute(sa.select(API_KEYS).where(API_KEYS.c.id == public_id)).first()
         if row is None or row.revoked_s is not None or not hmac.compare_digest(row.sha256, _hash(text)):
             return None
-        return _Found(Principal(row.project_id, frozenset(row.scopes), public_id), row.expires_s, now)
+        return _Found(Principal(row.project_id, frozenset(row.scopes), public_id), row.expires_s, now, now)
 
     def _forget(self) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from limelight_collector.control import audit, projects
 from limelight_collector.control.database import Database
 from limelight_collector.control.models import PRICE_OVERRIDES
 from limelight_collector.enrich.cost import PriceOverride
+from limelight_collector.errors import Unavailable
 
 CACHE_S = 3.0
 """Seconds for which a project's overrides are not read again: the writer asks for every batch."""
@@ -29,14 +30,22 @@ class PriceOverrides:
         self._cache: dict[str, tuple[list[PriceOverride], float]] = {}
 
     def of(self, project_id: str) -> list[PriceOverride]:
-        """The project's overrides by provider and model; a change by another process is seen within `CACHE_S`."""
+        """The project's overrides by provider and model; a change by another process is seen within `CACHE_S`.
+
+        While the database is away those known last; `Unavailable` where none are known.
+        """
         now = self._now_s()
         with self._lock:
             known = self._cache.get(project_id)
         if known is not None and 0 <= now - known[1] < CACHE_S:
             return known[0]
-        with self._database.read() as connection:
-            found = _read(connection, project_id)
+        try:
+            with self._database.read() as connection:
+                found = _read(connection, project_id)
+        except Unavailable:
+            if known is None:
+                raise
+            found = known[0]
         with self._lock:
             self._cache[project_id] = (found, now)
         return found

@@ -1,13 +1,17 @@
 """What both databases must do for us: transactions that are whole, writers one at a time, an outage that is said."""
 
 import threading
+from contextlib import contextmanager
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from limelight_collector.alerts.rule import Rule
 from limelight_collector.control import Control
+from limelight_collector.control.keys import CACHE_S, STALE_S
 from limelight_collector.control.models import PROJECTS
+from limelight_collector.enrich.cost import PriceOverride
 from limelight_collector.errors import Rejected, Unavailable
 
 
@@ -66,21 +70,49 @@ def test_text_and_numbers_come_back_as_they_were_stored(control, clock):
     assert (key.created_at, key.expires_at) == ("2023-11-14T22:13:20.123Z", "2603-10-11T11:33:20.500Z")
 
 
-def test_a_database_that_is_away_is_unavailable_and_comes_back(postgresql_url, postgresql_server, clock):
-    import psycopg
-
-    control = Control(postgresql_url, now_s=clock)
-    control.create_key("p", ["read"])
-    name = postgresql_url.split("?")[0].rsplit("/", 1)[1]
-    with psycopg.connect(postgresql_server.format("postgres"), autocommit=True) as admin:
+@contextmanager
+def away(url, server):
+    """Nobody gets a connection to this database, and who has one loses it."""
+    name = url.split("?")[0].rsplit("/", 1)[1]
+    with psycopg.connect(server.format("postgres"), autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        yield
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+def test_a_database_that_is_away_is_unavailable_and_comes_back(postgresql_url, postgresql_server, clock):
+    control = Control(postgresql_url, now_s=clock)
+    control.create_key("p", ["read"])
+    with away(postgresql_url, postgresql_server):
         with pytest.raises(Unavailable, match="control database does not answer"):
             control.projects()
         with pytest.raises(Unavailable):
             control.create_key("q", ["read"])
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert [project.id for project in control.projects()] == ["p"]
+    control.close()
+
+
+def test_known_keys_and_prices_hold_while_the_database_is_away(postgresql_url, postgresql_server, clock):
+    control = Control(postgresql_url, now_s=clock)
+    known, unknown = control.create_key("p", ["ingest"]), control.create_key("p", ["ingest"])
+    control.replace_price_overrides("p", [PriceOverride("openai", "m", "1", "2")], actor="k")
+    assert control.find_key(known) is not None
+    assert len(control.price_overrides("p")) == 1
+    with away(postgresql_url, postgresql_server):
+        clock.now_s += STALE_S - 1
+        assert control.find_key(known) is not None
+        assert len(control.price_overrides("p")) == 1
+        with pytest.raises(Unavailable):
+            control.find_key(unknown)
+        with pytest.raises(Unavailable):
+            control.price_overrides("q")
+        clock.now_s += CACHE_S
+        with pytest.raises(Unavailable):  # not for ever
+            control.find_key(known)
+    key_id = control.find_key(known).key_id
+    assert control.revoke_key(key_id)
+    assert control.find_key(known) is None
     control.close()
 
 
