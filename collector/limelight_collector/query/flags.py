@@ -9,6 +9,7 @@ from limelight_collector.errors import Rejected
 from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
 from limelight_collector.query.preview import input_preview, output_preview
+from limelight_collector.query.ranges import starts_at
 from limelight_collector.query.span_json import time_text
 from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
@@ -68,7 +69,7 @@ def _spans(store: Store, project_id: str, flags: list[dict[str, Any]]) -> dict[t
     rows = store.query(
         "SELECT trace_id, span_id, name, request_model, service_name, environment, input_messages, input_text, "
         f"output_messages, output_text FROM spans FINAL PREWHERE {BOUND} "
-        f"AND {IN_TRACES} AND {IN_SPANS}",
+        f"AND {starts_at(starts)} AND {IN_TRACES} AND {IN_SPANS}",
         Window(project_id, min(starts), max(starts) + 1).parameters
         | {"traces": hexes(row["trace_id"] for row in flags), "spans": hexes(row["span_id"] for row in flags)},
     )

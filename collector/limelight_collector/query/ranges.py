@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 Range = tuple[int, int]
 """[start, end)."""
+MOST_RANGES = 64
+"""Ranges that one statement names."""
 
 
 def merged(buckets: Iterable[int], length: int) -> list[Range]:
@@ -19,12 +22,33 @@ def merged(buckets: Iterable[int], length: int) -> list[Range]:
     return found
 
 
+def covering(ranges: Iterable[Range], most: int = MOST_RANGES) -> list[Range]:
+    """At most `most` ranges that hold all of these, leaving out the widest gaps between them."""
+    joined: list[Range] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    if not joined:
+        return []
+    gaps = [(after[0] - before[1], before[1], after[0]) for before, after in pairwise(joined)]
+    kept = sorted((end, start) for _, end, start in sorted(gaps, reverse=True)[: most - 1])
+    edges = [joined[0][0], *(edge for gap in kept for edge in gap), joined[-1][1]]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
 def starts_within(ranges_ns: Iterable[Range]) -> str:
     """SQL: `start_time` lies in one of these ranges of nanoseconds since 1970."""
     return _any(
         f"(start_time >= fromUnixTimestamp64Nano({start:d}) AND start_time < fromUnixTimestamp64Nano({end:d}))"
         for start, end in ranges_ns
     )
+
+
+def starts_at(starts_ns: Iterable[int]) -> str:
+    """SQL: `start_time` lies in a few ranges that hold these moments."""
+    return starts_within(covering((start, start + 1) for start in starts_ns))
 
 
 def buckets_within(ranges_s: Iterable[Range]) -> str:

@@ -10,6 +10,7 @@ from limelight_collector.errors import QueryLimit, Rejected
 from limelight_collector.query.attached import WHOLE_TRACE, Key, flags_of, scores_of
 from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, SPAN_BYTES, TRACE_BYTES, binary, hexes
+from limelight_collector.query.ranges import starts_at
 from limelight_collector.query.search import search_condition
 from limelight_collector.query.span_json import SELECTED, span_object
 from limelight_collector.query.window import BOUND, Condition, Window
@@ -48,7 +49,7 @@ def load_spans(store: Store, project_id: str, positions: list[Position]) -> list
     window = Window(project_id, min(starts), max(starts) + 1)
     rows = store.query(
         # The ids are part of the key, so PREWHERE is right before FINAL too; it spares reading the content of others.
-        f"SELECT {SELECTED} FROM spans FINAL PREWHERE {BOUND} AND {IN_TRACES} AND {IN_SPANS}",
+        f"SELECT {SELECTED} FROM spans FINAL PREWHERE {BOUND} AND {starts_at(starts)} AND {IN_TRACES} AND {IN_SPANS}",
         window.parameters | {"traces": hexes(p[1] for p in positions), "spans": hexes(p[2] for p in positions)},
     )
     wanted = {(row["start_time"], row["trace_id"], row["span_id"]): row for row in rows.dicts()}

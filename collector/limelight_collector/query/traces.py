@@ -10,9 +10,10 @@ from limelight_collector.errors import Rejected
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, NO_SPAN, TRACE_BYTES, binary, hexes
 from limelight_collector.query.measures import REQUESTS
 from limelight_collector.query.preview import input_preview, output_preview
+from limelight_collector.query.ranges import starts_within
 from limelight_collector.query.span_json import decimal_text, number, time_text
 from limelight_collector.query.spans import slices, span_condition
-from limelight_collector.query.trace import trace_window
+from limelight_collector.query.trace import trace_ranges
 from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
 
@@ -68,11 +69,11 @@ def find_traces(
 
 def summaries(store: Store, project_id: str, trace_ids: list[bytes]) -> list[dict[str, Any]]:
     """The summaries of these traces, in their order."""
-    window = trace_window(store, project_id, trace_ids) if trace_ids else None
-    if window is None:
+    ranges = trace_ranges(store, project_id, trace_ids) if trace_ids else []
+    if not ranges:
         return []
-    parameters = window.parameters | {"traces": hexes(trace_ids)}
-    of_traces = f"FINAL PREWHERE {BOUND} AND {IN_TRACES}"
+    parameters = Window(project_id, ranges[0][0], ranges[-1][1]).parameters | {"traces": hexes(trace_ids)}
+    of_traces = f"FINAL PREWHERE {BOUND} AND {starts_within(ranges)} AND {IN_TRACES}"
     rows = store.query(f"SELECT trace_id, {_SUMMARY} FROM spans {of_traces} GROUP BY trace_id", parameters).dicts()
     by_id = {row["trace_id"]: row for row in rows}
     shown = {row[name] for row in rows for name in ("input_span", "output_span")}
@@ -156,12 +157,13 @@ def _by_key(
     store: Store, window: Window, condition: Condition, after: Position | None, count: int, order: str
 ) -> list[Position]:
     """By a number of the whole window's spans of each matching trace."""
-    del window
     bound, parameters = _after(after)
+    # Every trace of the window matches where nothing but the window is asked for.
+    matching = f" AND trace_id IN (SELECT DISTINCT trace_id FROM spans FINAL WHERE {condition.sql})"
     rows = store.query(
         f"""SELECT key, trace_id FROM (
             SELECT trace_id, {_KEYS[order]} AS key FROM spans FINAL
-            WHERE {BOUND} AND trace_id IN (SELECT DISTINCT trace_id FROM spans FINAL WHERE {condition.sql})
+            WHERE {BOUND}{matching if condition != window.condition() else ""}
             GROUP BY trace_id
         ) WHERE {bound} ORDER BY key DESC, trace_id DESC LIMIT {count:d}""",
         condition.parameters | parameters,

@@ -14,7 +14,7 @@ from limelight_collector.auth import ANYONE, Principal
 from limelight_collector.batch import Batch
 from limelight_collector.errors import Unavailable
 from limelight_collector.services import Services
-from limelight_collector.settings import Settings
+from limelight_collector.settings import Settings, load
 from limelight_collector.store import Store, open_store
 from limelight_collector.store.slow import OWN, ROUTE
 
@@ -34,7 +34,7 @@ STREAMED = ["spans/export", "logs/export"]
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A data directory with one trace of 20,000 failed model calls, each flagged, and as many points and records."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("limits"), retention_days=36_500)
+    settings = load({"data_dir": tmp_path_factory.mktemp("limits"), "retention_days": 36_500})
     store = open_store(settings)
     made = [
         llm(1, n, at_s=n / 100, status="error", user_id=f"u{n}", name=f"n{n}", attributes={"k": '"' + "v" * 200 + '"'})
