@@ -13,7 +13,7 @@ from typing import Any
 from limelight_collector.errors import Rejected
 from limelight_collector.query.filter import parse, parse_field
 from limelight_collector.query.filter_sql import Sql
-from limelight_collector.query.measures import MEASURES, MERGED, PARTS, REQUESTS
+from limelight_collector.query.measures import MEASURES, PARTS, REQUESTS
 from limelight_collector.query.plan import Plan, Source, plan
 from limelight_collector.query.ranges import Range, buckets_within, starts_within
 from limelight_collector.query.span_json import number, time_text
@@ -83,32 +83,32 @@ def _from_parts(
 ) -> str:
     """SQL of the measures over the parts that each source of the plan contributes."""
     needed = sorted({part for name in measures for part in MEASURES[name].needs})
-    sources = [_parts(source, ranges, keys, step_s, needed, raw, passes) for source, ranges in chosen.ranges.items()]
-    names = (["time"] if step_s else []) + [f"key{n}" for n in range(len(keys))]
-    return _grouped(names, "", [MEASURES[name].merged for name in measures], f"({' UNION ALL '.join(sources)})", "1")
-
-
-def _parts(
-    source: Source,
-    ranges: list[Range],
-    keys: list[str],
-    step_s: float | None,
-    needed: list[str],
-    raw: Condition,
-    passes: str,
-) -> str:
-    if source == "raw":
-        selected = [f"{PARTS[name]} AS {name}" for name in needed]
-        return _named(keys, _raw_time(step_s), selected, "spans FINAL", f"{raw.sql} AND {starts_within(ranges)}")
-    within = buckets_within((start // 10**9, end // 10**9) for start, end in ranges)
-    selected = [f"{MERGED[name]} AS {name}" for name in needed]
-    bound = f"project_id = {{project_id:String}} AND {within} AND request_count > 0 AND ({passes})"
-    return _named(keys, _rollup_time(step_s), selected, f"{source} FINAL", bound)
-
-
-def _named(keys: list[str], time: str, selected: list[str], table: str, condition: str) -> str:
     named = [f"{key} AS key{n}" for n, key in enumerate(keys)]
-    return _grouped(named, f"{time} AS time" if time else "", selected, table, condition)
+    parts = {
+        source: _raw_parts(named, _raw_time(step_s), needed, raw, ranges)
+        if source == "raw"
+        else _rolled_parts(source, named, _rollup_time(step_s), needed, passes, ranges)
+        for source, ranges in chosen.ranges.items()
+    }
+    names = [f"key{n}" for n in range(len(keys))]
+    merged = [MEASURES[name].merged for name in measures]
+    return _grouped(names, "time" if step_s else "", merged, f"({' UNION ALL '.join(parts.values())})", "1")
+
+
+def _raw_parts(named: list[str], time: str, needed: list[str], raw: Condition, ranges: list[Range]) -> str:
+    selected = [f"{PARTS[name]} AS {name}" for name in needed]
+    condition = f"{raw.sql} AND {starts_within(ranges)}"
+    return _grouped(named, f"{time} AS time" if time else "", selected, "spans FINAL", condition)
+
+
+def _rolled_parts(
+    source: Source, named: list[str], time: str, needed: list[str], passes: str, ranges: list[Range]
+) -> str:
+    """The rows as they are: to merge their sketches here and again outside would cost twice."""
+    within = buckets_within((start // 10**9, end // 10**9) for start, end in ranges)
+    selected = [*([f"{time} AS time"] if time else []), *named, *needed]
+    bound = f"project_id = {{project_id:String}} AND {within} AND request_count > 0 AND ({passes})"
+    return f"SELECT {', '.join(selected)} FROM {source} FINAL WHERE {bound}"
 
 
 def _grouped(keys: list[str], time: str, selected: list[str], table: str, condition: str) -> str:
