@@ -22,6 +22,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from limelight_collector import metrics
+from limelight_collector.errors import QueryLimit, Unavailable
 from limelight_collector.store.columns import Column, JsonKind
 
 log = logging.getLogger("limelight.api")
@@ -210,7 +211,10 @@ class FileAnswer(StreamingResponse):
     def __init__(self, name: str, format_: str, columns: list[FileColumn], blocks: Blocks) -> None:
         media_type, encode = FORMATS[format_]
         first = list(next(blocks, []))
-        self._pieces = _pieces(format_, encode(columns, chain([first], blocks)), blocks)
+        self._format = format_
+        self._blocks = blocks
+        self._outcome = "abandoned"
+        self._pieces = self._cut(encode(columns, chain([first], blocks)))
         disposition = f'attachment; filename="{name}.{format_}"'
         headers = {"Content-Disposition": disposition, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
         super().__init__(self._pieces, media_type=media_type, headers=headers)
@@ -221,22 +225,23 @@ class FileAnswer(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                await run_in_threadpool(self._pieces.close)
+                await run_in_threadpool(self._close)
 
+    def _cut(self, encoded: Iterator[bytes]) -> Generator[bytes]:
+        """`encoded` in small pieces."""
+        try:
+            for data in encoded:
+                for start in range(0, len(data), _PIECE_BYTES):
+                    yield data[start : start + _PIECE_BYTES]
+        except Exception as error:
+            self._outcome = "failed"
+            said = error.message if isinstance(error, Unavailable | QueryLimit) else type(error).__name__
+            log.error("export broken off", extra={"fields": {"format": self._format, "error": said}})
+            raise
+        self._outcome = "complete"
 
-def _pieces(format_: str, encoded: Iterator[bytes], blocks: Blocks) -> Generator[bytes]:
-    """`encoded` in small pieces, counted by how it ended; `blocks` is closed with it."""
-    outcome = "abandoned"
-    try:
-        for data in encoded:
-            for start in range(0, len(data), _PIECE_BYTES):
-                yield data[start : start + _PIECE_BYTES]
-        outcome = "complete"
-    except Exception as error:
-        outcome = "failed"
-        log.error("export broken off", extra={"fields": {"format": format_, "error": str(error)}})
-        raise
-    finally:
-        metrics.EXPORTS.labels(format_, outcome).inc()
-        if isinstance(blocks, Generator):
-            blocks.close()
+    def _close(self) -> None:
+        self._pieces.close()
+        if isinstance(self._blocks, Generator):
+            self._blocks.close()
+        metrics.EXPORTS.labels(self._format, self._outcome).inc()
