@@ -229,6 +229,8 @@ class AlertLoop:
         while not self._stopping.is_set():
             try:
                 work()
+            except Unavailable as error:
+                log.warning("alerts wait for the control database", extra={"fields": {"error": error.message}})
             except Exception as error:
                 log.exception("the alert loop failed and goes on", extra={"fields": {"error": type(error).__name__}})
             self._stopping.wait(interval_s)

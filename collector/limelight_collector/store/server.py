@@ -150,6 +150,8 @@ def explained(error: Exception) -> str:
             return "the host name cannot be resolved"
         if isinstance(cause, ssl.SSLError | http.SSLError):
             return _tls(said)
+        if isinstance(cause, http.ProtocolError) and "RemoteDisconnected" in said:
+            return "it closes the connection without a word (a port of TLS needs https:// in the URL)"
         if isinstance(cause, ConnectionRefusedError):
             return "nothing listens there (connection refused)"
         if isinstance(cause, http.ReadTimeoutError | http.ConnectTimeoutError) and "timed out" in said:
@@ -209,7 +211,7 @@ def _password(settings: Settings) -> str:
 def _tls(said: str) -> str:
     if "WRONG_VERSION_NUMBER" in said:
         return "it does not speak TLS there: use http://, or the HTTPS port (8443)"
-    if "No such file" in said:
+    if "No such file" in said or "Is a directory" in said:
         return "TLS: LIMELIGHT_CLICKHOUSE_CA_FILE cannot be read"
     hint = "; LIMELIGHT_CLICKHOUSE_CA_FILE names the authority to trust" if "CERTIFICATE_VERIFY_FAILED" in said else ""
     return f"TLS: {' '.join(said.split())[:200]}{hint}"

@@ -65,6 +65,11 @@ def test_an_unknown_authority_is_said(server: Server, tmp_path: Path) -> None:
     assert "LIMELIGHT_CLICKHOUSE_CA_FILE" in said
 
 
+def test_http_to_a_port_of_tls_is_said(server: Server, tmp_path: Path) -> None:
+    said = refusal(Settings(data_dir=tmp_path, clickhouse_url=server.url.replace("https", "http")))
+    assert "a port of TLS needs https://" in said
+
+
 def test_an_authority_that_is_not_there_is_said(server: Server, tmp_path: Path) -> None:
     said = refusal(server.settings(tmp_path, clickhouse_ca_file=tmp_path / "absent.pem"))
     assert "LIMELIGHT_CLICKHOUSE_CA_FILE cannot be read" in said
