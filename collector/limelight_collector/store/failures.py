@@ -19,7 +19,9 @@ _TOO_BIG = {
     307: "it reads too much data",
     396: "its answer is too large",
 }
-_AWAY = frozenset({3, 74, 75, 81, 173, 202, 203, 209, 210, 225, 236, 242, 243, 252, 279, 285, 319, 394, 425, 497, 516, 519, 999})
+_AWAY = frozenset(
+    {3, 74, 75, 81, 173, 202, 203, 209, 210, 225, 236, 242, 243, 252, 279, 285, 319, 394, 425, 497, 516, 519, 999}
+)
 """Out of disk, memory, connections or replicas; read-only tables; Keeper lost; a wrong password, a right or a database
 taken away (for an operator)."""
 

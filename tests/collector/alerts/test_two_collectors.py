@@ -1,4 +1,4 @@
-"""Two collectors on one PostgreSQL: whoever leads evaluates and notifies; the other takes over, and nothing goes twice."""
+"""Two collectors on one PostgreSQL: whoever leads evaluates and notifies; the other takes over; nothing goes twice."""
 
 import threading
 
