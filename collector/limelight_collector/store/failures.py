@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError, OperationalError
 
-from limelight_collector.errors import QueryLimit, Rejected, Unavailable
+from limelight_collector.errors import QueryLimit, Rejected, StartupRefused, Unavailable
 from limelight_collector.store.server import explained
 
 _BAD_DATA = frozenset({6, 27, 33, 38, 41, 43, 53, 69, 70, 72, 117, 131, 190, 321, 349, 407, 441})
@@ -46,6 +46,8 @@ def of_query(error: Exception) -> Exception:
             f"this question is too big: {_TOO_BIG[code]}; choose a shorter time range, a narrower filter or a "
             "smaller limit"
         )
+    if isinstance(error, StartupRefused):  # a new connection while running: the password's file is gone
+        return Unavailable(str(error))
     if code in _AWAY or code in _TOO_BIG or isinstance(error, OSError):
         return Unavailable(f"the store does not answer: {explained(error)}")
     if code is None and (isinstance(error, OperationalError) or "HTTP status 5" in str(error)):  # 502: a proxy says it

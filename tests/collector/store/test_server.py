@@ -144,6 +144,14 @@ def test_the_password_may_be_in_a_file_and_in_no_message(server: Server, tmp_pat
     open_store(server.settings(tmp_path, **given)).close()
     secret.write_text("another")
     assert "another" not in refusal(server.settings(tmp_path, **given))
+    secret.write_text(PASSWORD)
+    store = open_store(server.settings(tmp_path, **given))
+    secret.unlink()
+    with pytest.raises(Unavailable, match="PASSWORD_FILE cannot be read"):
+        store.ping()
+    secret.write_text(PASSWORD)
+    store.ping()
+    store.close()
     secret.unlink()
     assert "LIMELIGHT_CLICKHOUSE_PASSWORD_FILE cannot be read" in refusal(server.settings(tmp_path, **given))
 
