@@ -23,7 +23,8 @@ def error_groups(store: Store, window: Window, *, filter_text: str, limit: int) 
     rows = store.query(
         f"""SELECT {ERROR_FINGERPRINT} AS fingerprint,
             any(error_type) AS type, argMax({ERROR_MESSAGE}, {_NEWEST}) AS message, any(name) AS span_name,
-            argMax(observation_type, {_NEWEST}) AS kind, count() AS n, min(start_time) AS first_seen, max(start_time) AS last_seen,
+            argMax(observation_type, {_NEWEST}) AS kind, count() AS n,
+            min(start_time) AS first_seen, max(start_time) AS last_seen,
             groupUniqArrayIf(20)(service_name, service_name != '') AS services,
             groupUniqArrayIf(20)(request_model, request_model != '') AS models,
             uniqExactIf(user_id, user_id != '') AS users, uniqExactIf(session_id, session_id != '') AS sessions,
