@@ -127,7 +127,7 @@ def _times(span: Span, received_ns: int, retention_ns: int, streamed_ns: int = 0
     clamped = clamp(start, received_ns, retention_ns)
     return {
         "start_time": clamped,
-        "duration_ns": max(0, span.end_time_unix_nano - start),
+        "duration_ns": min(max(0, span.end_time_unix_nano - start), MAX_INT64 - clamped),  # it ends within 64 bits
         "original_start_ns": min(start, MAX_INT64) if clamped != start else None,
     }
 

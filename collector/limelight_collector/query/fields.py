@@ -79,7 +79,7 @@ _TOTAL_TOKENS = "ifNull(input_tokens, 0) + ifNull(output_tokens, 0)"
 _VIRTUAL = (
     Field("duration_ms", "float", "duration_ns", "", scale=10**6),
     Field("duration_s", "float", "duration_ns", "", scale=10**9),
-    Field("end_time", "time", "toUnixTimestamp64Nano(start_time) + toInt64(duration_ns)", ""),
+    Field("end_time", "time", "toUInt64(toUnixTimestamp64Nano(start_time)) + duration_ns", ""),
     Field("total_tokens", "int", _TOTAL_TOKENS, "(isNotNull(input_tokens) OR isNotNull(output_tokens))"),
     Field("has_error", "bool", "(status = 'error')", "", groupable=True),
     Field("flag", "flag", "", ""),

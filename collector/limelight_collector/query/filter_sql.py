@@ -42,6 +42,7 @@ _OPERATORS: dict[str, frozenset[str]] = {
 _HEX_DIGITS = {"trace_id": 32}
 _EXACT = Context(prec=2 * MAX_LENGTH)
 """Decimal arithmetic that rounds no number a filter has room for; Python's own keeps 28 digits."""
+_UNIX_SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 Operand = tuple[str, str]
@@ -131,7 +132,8 @@ class Sql:
             case _:
                 operator = "=" if node.operator == "in" else node.operator
                 operands = [self._operand(field, operator, *one) for one in given]
-                compared = _compared(field.sql, [operand for operand in operands if operand is not None])
+                sql = _one_zero(field.sql) if field.kind == "float" and field.scale == 1 else field.sql
+                compared = _compared(sql, [operand for operand in operands if operand is not None])
                 return f"({field.known} AND ifNull({compared}, 0))" if field.known else f"({compared})"
 
     def _operand(self, field: Field, operator: str, value: Value, position: int) -> Operand | None:
@@ -183,7 +185,7 @@ class Sql:
 
     def _float(self, value: Decimal, position: int) -> str:
         _require_range(value, position)
-        return self.bind("Float64", float(value))
+        return self.bind("Float64", float(value) + 0.0)
 
     def _entry(self, node: Compare, entry: Entry) -> str:
         column, key = MAPS[entry.map], self.bind("String", entry.key)
@@ -205,7 +207,7 @@ class Sql:
             return f"({_known(column, key)} AND position({text}, {texts[0][1]}) > 0)"
         atoms = [_compared(sql, operands) for sql, operands in ((text, texts), (raw, truths)) if operands]
         if numbers:
-            atoms.append(f"ifNull({_compared(f'toFloat64OrNull({raw})', numbers)}, 0)")
+            atoms.append(f"ifNull({_compared(_one_zero(f'toFloat64OrNull({raw})'), numbers)}, 0)")
         return f"({_known(column, key)} AND ({' OR '.join(atoms)}))"
 
 
@@ -222,6 +224,11 @@ def _compared(sql: str, operands: list[Operand]) -> str:
         operator, operand = operands[0]
         return f"{sql} {operator} {operand}"
     return f"{sql} IN ({', '.join(operand for _, operand in operands)})"
+
+
+def _one_zero(sql: str) -> str:
+    """SQL of a float whose -0 is 0: `=` takes the two for equal, `IN` does not."""
+    return f"({sql} + 0)"
 
 
 def _require_range(value: Decimal, position: int) -> None:
@@ -252,13 +259,9 @@ def parse_time(text: str) -> int:
     """Nanoseconds since 1970 of an RFC 3339 time or of unix seconds; `ValueError` says what was expected."""
     match = _RFC3339.fullmatch(text.strip().upper())
     if match is None:
-        try:
-            seconds = Decimal(text.strip())
-        except ArithmeticError:
-            seconds = Decimal("NaN")
-        if not seconds.is_finite() or abs(seconds) >= 10**10:
+        if not _UNIX_SECONDS.fullmatch(text.strip()) or abs(Decimal(text)) >= 10**10:
             raise ValueError("expected RFC 3339 (2026-11-23T10:00:00Z) or unix seconds")
-        return int(seconds * 10**9)
+        return int(_EXACT.multiply(Decimal(text), 10**9))
     whole, fraction, zone = match.groups()
     try:
         moment = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone))

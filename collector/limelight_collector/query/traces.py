@@ -46,7 +46,7 @@ _SUMMARY = f"""
         response_model != '' OR request_model != '') AS models,
     groupUniqArrayIf(20)(provider, provider != '') AS providers, groupUniqArrayArray(50)(tags) AS all_tags,
     argMinIf(session_id, {_ROOT_FIRST}, session_id != '') AS session,
-    argMinIf(user_id, {_ROOT_FIRST}, user_id != '') AS user, argMin(ttft_s, start_time) AS first_ttft,
+    argMinIf(user_id, {_ROOT_FIRST}, user_id != '') AS user, argMin(ttft_s, (start_time, span_id)) AS first_ttft,
     groupUniqArrayIf(20)(if(response_model != '', response_model, request_model),
         observation_type = 'llm' AND (response_model != '' OR request_model != '')) AS llm_models,
     argMinIf(span_id, ({_TELLING}, {_START}, span_id), input_messages != '' OR input_text != '') AS input_span,

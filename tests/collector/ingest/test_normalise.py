@@ -378,6 +378,12 @@ def test_caps_cut_and_count() -> None:
     assert sum(map(len, found["attributes"].values())) < 4.1 * MAX_VALUE_CHARS
 
 
+@pytest.mark.parametrize("start", [0, NOW, 2**64 - 1])
+def test_a_span_ends_within_64_bits(start: int) -> None:
+    found = row({}, start_time_unix_nano=start, end_time_unix_nano=2**64 - 1)
+    assert found["start_time"] + found["duration_ns"] <= 2**63 - 1
+
+
 @pytest.mark.parametrize("start", [0, NOW - 31 * 86_400 * SECOND, NOW + 2 * 3_600 * SECOND, 2**64 - 1])
 def test_absurd_times_are_clamped_and_kept(start: int) -> None:
     found = row({}, start_time_unix_nano=start, end_time_unix_nano=0)

@@ -360,6 +360,12 @@ def test_between_two_whole_numbers_lies_none(store: Store) -> None:
         assert not matching(store, f"input_tokens {text}", "between"), text
 
 
+def test_minus_zero_is_zero(store: Store) -> None:
+    store.insert(batch(llm(ttft_s=-0.0, attributes={"k": "-0.0"}, project_id="zero")))
+    for value in ("= 0", "= -0", "in (0, 1)", "in (-0, 1)", "in (1, 0.0)"):
+        assert matching(store, f'ttft_s {value} and attr["k"] {value}', "zero"), value
+
+
 def test_an_attribute_without_a_value_is_unknown(store: Store) -> None:
     made = [llm(n, at_s=n, project_id="null", attributes={"k": raw}) for n, raw in enumerate(["null", '"null"', '""'])]
     store.insert(batch(*made))
@@ -398,7 +404,8 @@ def test_times(text: str, nanoseconds: int) -> None:
     assert parse_time(text) == nanoseconds
 
 
-NO_TIMES = ["", "now", "nan", "inf", "1e99", "2026-13-01T00:00:00Z", "2026-09-21", "2026-09-21T14:13:20"]
+NO_TIMES = ["", "now", "nan", "inf", "1e99", "１", "1_0", ".5"]
+NO_TIMES += ["2026-13-01T00:00:00Z", "2026-09-21", "2026-09-21T14:13:20"]
 
 
 @pytest.mark.parametrize("text", NO_TIMES)

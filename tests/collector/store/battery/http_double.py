@@ -37,8 +37,16 @@ class Refused(Exception):
     """What the engine said no with."""
 
 
-def run(request: Request, body: bytes, path: str) -> bytes:
+async def read(request: Request) -> tuple[dict[str, str], bytes]:
+    """Settings and parameters, and the body. Long parameters come with the statement in a form, and leave no body."""
     asked = dict(request.query_params)
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return asked, await request.body()
+    form = await request.form(max_fields=10_000, max_part_size=2**24)
+    return asked | {name: value for name, value in form.items() if isinstance(value, str)}, b""
+
+
+def run(request: Request, asked: dict[str, str], body: bytes, path: str) -> bytes:
     insert_in_body = INSERT.match(body)  # statement and rows in one body
     head, data = insert_in_body.groups() if insert_in_body else (body, None)
     sql = asked.get("query") or head.decode()
@@ -75,13 +83,13 @@ async def answer(request: Request) -> Response:
         if request.headers.get("authorization") != wanted:
             text = "Code: 516. DB::Exception: Authentication failed: password is incorrect. (AUTHENTICATION_FAILED)"
             return Response(text, 403, {"X-ClickHouse-Exception-Code": "516"})
-    body = await request.body()
+    asked, body = await read(request)
     inflate = INFLATE.get(request.headers.get("content-encoding", ""))
     body = inflate(body) if inflate else body
     if said.version:
         body = VERSION.sub(f"'{said.version}'", body.decode()).encode()
     try:
-        return Response(run(request, body, said.directory))
+        return Response(run(request, asked, body, said.directory))
     except Refused as error:
         code = re.search(r"Code: (\d+)", str(error))
         headers = {"X-ClickHouse-Exception-Code": code[1] if code else "1001"}
