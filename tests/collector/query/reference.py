@@ -1,8 +1,8 @@
 """The filter language a second time, in plain Python over spans as the API shows them.
 
 Written from docs/filter.md alone, for tests to compare with: it knows of no SQL, and reads characters one by one where
-the collector matches patterns. What it needs to know of the fields is the answer of `GET fields`. (Over 400 lines: a whole
-language, from its characters to its meaning, is easier to hold against the page that describes it when it is in one piece.)
+the collector matches patterns. What it needs to know of the fields is the answer of `GET fields`. (Over 400 lines: a
+whole language, from its characters to its meaning, is easier to hold against its page in one piece.)
 """
 
 from __future__ import annotations
