@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limelight_collector.query.fields import ERROR_FINGERPRINT, ERROR_MESSAGE
+from limelight_collector.query.fields import ERROR_MESSAGE
 from limelight_collector.query.span_json import time_text
 from limelight_collector.query.window import Window
 from limelight_collector.store import Store
@@ -21,7 +21,7 @@ def error_groups(store: Store, window: Window, *, filter_text: str, limit: int) 
     """
     condition = window.condition(filter_text, "status = 'error'")
     rows = store.query(
-        f"""SELECT {ERROR_FINGERPRINT} AS fingerprint,
+        f"""SELECT error_fingerprint AS fingerprint,
             any(error_type) AS type, argMax({ERROR_MESSAGE}, {_NEWEST}) AS message, any(name) AS span_name,
             argMax(observation_type, {_NEWEST}) AS kind, count() AS n,
             min(start_time) AS first_seen, max(start_time) AS last_seen,

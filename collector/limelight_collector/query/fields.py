@@ -38,13 +38,6 @@ _TEXT_OF_MESSAGES = (
     "arrayFlatten(arrayMap(message -> JSONExtractArrayRaw(message, 'parts'), JSONExtractArrayRaw({0}))))), '\\n')"
 )
 ERROR_MESSAGE = "substring(if(error_message != '', error_message, status_message), 1, 2000)"
-ERROR_TEMPLATE = (
-    f"replaceRegexpAll(replaceRegexpAll(replaceRegexpAll({ERROR_MESSAGE}, "
-    r"""'"[^"]*"|\'[^\']*\'', '…'), '\\b[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\\b"""
-    r"""|\\b0x[0-9a-fA-F]+\\b|\\b[0-9a-fA-F]*[0-9][0-9a-fA-F]{7,}\\b', '<id>'), '[0-9]+([.,:][0-9]+)*', '<n>')"""
-)
-"""An error message without what differs from one occurrence to the next: quoted parts, ids, numbers."""
-ERROR_FINGERPRINT = f"lower(hex(sipHash64(error_type, {ERROR_TEMPLATE}, name)))"
 
 
 def of_column(column: Column) -> Field:
@@ -84,7 +77,7 @@ _VIRTUAL = (
     Field("has_error", "bool", "(status = 'error')", "", groupable=True),
     Field("flag", "flag", "", ""),
     _text("model", "if(response_model != '', response_model, request_model)"),
-    _text("error_fingerprint", f"if(status = 'error', {ERROR_FINGERPRINT}, '')"),
+    _text("error_fingerprint", "error_fingerprint"),
     _content("input_text"),
     _content("output_text"),
 )
