@@ -17,6 +17,7 @@ from typing import Any
 
 from limelight_collector import metrics
 from limelight_collector.canary import PROJECT as CANARY_PROJECT
+from limelight_collector.deletion_sql import ROLLUPS
 from limelight_collector.errors import QueryLimit, Rejected, Unavailable
 from limelight_collector.retention import Cut, Policy, cut_by_age, cut_by_size
 from limelight_collector.store import Store
@@ -28,11 +29,12 @@ RETENTION_EVERY_S = 3600.0
 DAY_NS = 86_400 * 10**9
 
 _MOST_STATEMENTS = 200
-_TIMES = {"flags": "start_time", "logs": "time", "metric_points": "time", "spans": "start_time"}
-"""Tables in partitions of a day of this time; spans last, because they say which traces are kept."""
+_SIZED = {"flags": "start_time", "logs": "time", "metric_points": "time", "spans": "start_time"}
+"""Tables whose bytes count, and their times; spans last, because they say which traces are kept."""
+_TIMES = {**_SIZED, **dict.fromkeys(ROLLUPS, "bucket")}
+"""Tables in partitions of a day of this time. Where traces of a day are kept, its rollups stay as they were."""
 _OF_TRACES = ("logs", "spans")
 """Tables of which a kept trace keeps its rows. (Every row of `flags` belongs to a kept trace.)"""
-_KEEPS = ("flags", *_OF_TRACES)
 _NO_SUCH_PART = 232  # ClickHouse: NO_SUCH_DATA_PART
 
 
@@ -93,7 +95,7 @@ class Retention:
             "SELECT replaceRegexpOne(table, '_local$', ''), partition, sum(bytes_on_disk), groupArray(name) "
             f"FROM {source} WHERE active AND database = currentDatabase() AND table IN {{tables:Array(String)}} "
             "GROUP BY 1, 2",
-            {"tables": sorted(local(table, self._cluster) for table in _TIMES)},
+            {"tables": sorted(local(table, self._cluster) for table in _SIZED)},
         )
         measured: dict[tuple[str, int], tuple[frozenset[str], dict[str, float]]] = {}
         for table, partition, size_bytes, names in parts.rows:
@@ -139,7 +141,9 @@ class Retention:
 
     def _cut_day(self, table: str, day: int, parts: list[_Part], cuts: Mapping[str, Cut]) -> None:
         """Remove what goes of one day of one table."""
-        everything = {p for p, cut in cuts.items() if day < (cut.flagged_before if table in _KEEPS else cut.before)}
+        everything = {
+            p for p, cut in cuts.items() if day < (cut.before if table == "metric_points" else cut.flagged_before)
+        }
         shared: set[str] = set()
         for part in parts:
             going = part.projects & everything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,16 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.store.rows import batch, flag, log, point, score, span
+from collector.store.rows import batch, flag, llm, log, point, score, span
 from limelight_collector import retention_upkeep
 from limelight_collector.canary import PROJECT as CANARY
 from limelight_collector.retention import Policy
 from limelight_collector.retention_upkeep import DAY_NS, Retention
+from limelight_collector.rollups import Rollups
 from limelight_collector.settings import Settings
 from limelight_collector.store import Store, open_store
 
 TODAY = 20_780
 NOW = TODAY * DAY_NS + DAY_NS // 2
+ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h")
 TABLES = ("spans", "flags", "scores", "trace_times", "logs", "log_times", "metric_points", "metric_series")
 
 
@@ -36,7 +39,7 @@ def _empty(store: Store) -> None:
 
 
 def _clear(store: Store) -> None:
-    for table in TABLES:
+    for table in (*TABLES, *ROLLUPS):
         store.execute(f"TRUNCATE TABLE {table}")
 
 
@@ -127,6 +130,25 @@ def test_flagged_failed_and_scored_traces_are_kept_longer_and_whole(store: Store
     assert (traces(store, "flags"), traces(store, "scores"), traces(store, "spans", "q")) == ([2], [3], [8])
     apply(store, p=Policy(7))
     assert not any(everything(store).values())
+
+
+def test_rollups_go_with_their_day_and_stay_as_they_were_where_traces_are_kept(store: Store) -> None:
+    for project in ("p", "q"):
+        for trace, age_days in ((1, 20), (2, 10), (3, 1)):
+            store.insert(batch(llm(trace, 1, project_id=project, **at(age_days))))
+    Rollups(store, now_ns=lambda: max(time.time_ns(), NOW) + 3600 * 10**9).roll()
+
+    def days(project: str) -> list[list[int]]:
+        sql = (
+            "SELECT DISTINCT {} - toUInt16(toDate(bucket)) AS age FROM {} WHERE project_id = {{p:String}} ORDER BY age"
+        )
+        return [[age for (age,) in store.query(sql.format(TODAY, table), {"p": project}).rows] for table in ROLLUPS]
+
+    assert days("p") == days("q") == [[1, 10, 20]] * 4
+    apply(store, p=Policy(7, keep_flagged_days=14))
+    assert days("p") == [[1, 10]] * 4
+    apply(store, p=Policy(7))
+    assert (days("p"), days("q")) == ([[1]] * 4, [[1, 10, 20]] * 4)
 
 
 def test_a_trace_that_goes_on_after_midnight_is_kept_for_an_error_on_either_day(store: Store) -> None:
