@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import multiprocessing
 import os
@@ -223,8 +224,8 @@ def exports(bench: Bench, spans: int, wanted: int) -> dict[str, dict[str, float]
     return found
 
 
-def measure(directory: Path, repeats: int, parts: Iterable[str]) -> dict[str, Any]:
-    """All figures, as JSON."""
+def measure(directory: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """All figures, as JSON; `asked` is the command line."""
     built = json.loads((directory / "built.json").read_text())
     run = directory / "run"
     clone(directory / "data", run)
@@ -234,16 +235,15 @@ def measure(directory: Path, repeats: int, parts: Iterable[str]) -> dict[str, An
     collector = Collector(run, LIMELIGHT_BOOTSTRAP_KEY=KEY)
     try:
         found = {"spans": built["spans"], "start_s": collector.start()}
-        return found | _figures(collector, built, small_key, repeats, parts)
+        return found | _figures(collector, built, small_key, asked)
     finally:
         collector.stop()
         shutil.rmtree(run)
 
 
-def _figures(
-    collector: Collector, built: dict[str, int], small_key: str, repeats: int, parts: Iterable[str]
-) -> dict[str, Any]:
+def _figures(collector: Collector, built: dict[str, int], small_key: str, asked: argparse.Namespace) -> dict[str, Any]:
     assert collector.process is not None
+    parts: list[str] = asked.parts
     pid, port = collector.process.pid, collector.http_port
     time.sleep(20)
     idle_mb, before = memory_mb(pid, "VmRSS"), cpu_s(pid)
@@ -255,8 +255,9 @@ def _figures(
     found["cold"] = [asdict(cell) for cell in _cold(bench)] if "cold" in parts else []
     found["warm"] = []
     for question in QUESTIONS if "warm" in parts else ():
-        for project in (LARGE, SMALL):
-            found["warm"] += [asdict(bench.cell(project, question, window, repeats)) for window in question.windows]
+        windows = [window for window in question.windows if window in asked.windows or len(question.windows) == 1]
+        for project, window in itertools.product(asked.projects, windows):
+            found["warm"].append(asdict(bench.cell(project, question, window, asked.repeats)))
     found["asked_mb"] = memory_mb(pid, "VmRSS")
     found["ingest"] = [asdict(c) for c in during_ingest(bench, port, built["end_ns"])] if "ingest" in parts else []
     found["export"] = exports(bench, built["spans"], 100_000) if "export" in parts else {}
@@ -277,6 +278,8 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=10_000_000, help="size of a store that is not built yet")
     parser.add_argument("--dir", type=Path, default=None, help="where it lies (/tmp/bench-query-SPANS)")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--projects", nargs="+", default=[LARGE, SMALL], choices=[LARGE, SMALL])
+    parser.add_argument("--windows", nargs="+", default=["1h", "6h", "24h", "7d"])
     parser.add_argument("--parts", nargs="+", default=["cold", "warm", "ingest", "export"])
     parser.add_argument("--against", type=Path, help="results.json of a smaller store, for the growth")
     given = parser.parse_args()
@@ -285,7 +288,7 @@ def main() -> None:
         build = [sys.executable, str(Path(__file__).parent / "query_build.py"), str(directory), str(given.spans)]
         subprocess.run(build, check=True)
     roll_up(directory / "data", json.loads((directory / "built.json").read_text())["spans"])
-    found = measure(directory, given.repeats, given.parts)
+    found = measure(directory, given)
     (directory / "results.json").write_text(json.dumps(found, indent=1))
     report(found, json.loads(given.against.read_text()) if given.against else None)
 

@@ -40,7 +40,7 @@ def _questions(found: dict[str, Any], smaller: dict[str, Any] | None) -> None:
     print(f"{'':<34}{windows}{'p95':>7}{'CPU':>7}{'KB':>7}{'cold':>7}{'ingest':>12}{'small':>7}{'growth':>8}")
     for question in QUESTIONS:
         key = (LARGE, question.name, "7d")
-        week, small = warm[key], warm[SMALL, question.name, "7d"]
+        week, small = warm.get(key), warm.get((SMALL, question.name, "7d"))
         line = f"{question.name:<34}"
         line += "".join(_number(warm.get((LARGE, question.name, window)), "p50_ms") for window in _WINDOWS)
         line += "".join(_number(week, name) for name in ("p95_ms", "cpu_ms", "kb"))
@@ -48,7 +48,7 @@ def _questions(found: dict[str, Any], smaller: dict[str, Any] | None) -> None:
         during = fed.get((LARGE, question.name, "1h"))
         line += f"{during['p50_ms']:6.0f}/{during['p95_ms']:.0f}".rjust(12) if during else " " * 12
         line += _number(small, "p50_ms")
-        line += f"{week['p50_ms'] / before[key]['p50_ms']:7.1f}x" if key in before else " " * 8
+        line += f"{week['p50_ms'] / before[key]['p50_ms']:7.1f}x" if week and key in before else " " * 8
         print(f"{line}  {_missed(question, warm)}")
 
 
@@ -60,25 +60,28 @@ def _number(cell: dict[str, Any] | None, name: str) -> str:
 
 def _missed(question: Question, warm: dict[tuple[str, str, str], dict[str, Any]]) -> str:
     budget = question.budget_ms
-    if any(warm[LARGE, question.name, window]["refused"] for window in question.windows):
+    cells = {window: warm[LARGE, question.name, window] for window in question.windows if _has(warm, question, window)}
+    if any(cell["refused"] for cell in cells.values()):
         return "REFUSED: too big (HTTP 422)"
     if budget is None:
         return "no budget"
-    late = [window for window in question.windows if warm[LARGE, question.name, window]["p50_ms"] > budget]
+    late = [window for window, cell in cells.items() if cell["p50_ms"] > budget]
     return f"MISSED {budget:.0f}: {' '.join(late)}" if late else f"≤ {budget:.0f}"
+
+
+def _has(warm: dict[tuple[str, str, str], dict[str, Any]], question: Question, window: str) -> bool:
+    return (LARGE, question.name, window) in warm
 
 
 def _pages(found: dict[str, Any]) -> None:
     warm = _by_key(found["warm"])
     print("\nall calls of a page one after another, p50 summed, milliseconds")
-    pages = dict.fromkeys(page for question in QUESTIONS for page in question.pages)
-    for page in pages:
+    for page in dict.fromkeys(page for question in QUESTIONS for page in question.pages):
         asked = [question for question in QUESTIONS if page in question.pages]
-        sums = [
-            sum(
-                warm[LARGE, question.name, window if window in question.windows else "7d"]["p50_ms"]
-                for question in asked
-            )
-            for window in _WINDOWS
-        ]
-        print(f"{page:<34}{''.join(f'{total:7.0f}' for total in sums)}   {len(asked)} calls")
+        sums = ""
+        for window in _WINDOWS:
+            chosen = [(q, window if window in q.windows else "7d") for q in asked]
+            whole = all(_has(warm, question, one) for question, one in chosen)
+            total = sum(warm[LARGE, question.name, one]["p50_ms"] for question, one in chosen) if whole else 0
+            sums += f"{total:7.0f}" if whole else " " * 7
+        print(f"{page:<34}{sums}   {len(asked)} calls")
