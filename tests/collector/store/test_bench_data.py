@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.ingest_spans import request, texts
-from bench.query_build import corpus_text, flags_sql, scores_sql, stretches
+from bench.query_build import close_days, corpus_text, flags_sql, scores_sql, stretches
 from bench.query_data import PROJECTS, SPANS_A_TRACE, insert_sql
 from limelight_collector import pipeline
 from limelight_collector.batch import Batch
@@ -125,6 +125,16 @@ def test_flags_and_scores_hang_on_answers(store: Store) -> None:
         found = store.query(f"SELECT count(), countIf((trace_id, span_id) IN ({answers})) FROM {table}").rows[0]
         assert found[0] > 0
         assert found[0] == found[1]
+
+
+def test_days_that_are_over_become_one_part(store: Store) -> None:
+    for number, days in enumerate((3, 3, 2)):
+        start = _END_NS - days * 24 * _HOUR_NS
+        row = {"project_id": "days", "trace_id": bytes([number] * 16), "span_id": bytes(8), "start_time": start}
+        store.insert(Batch(rows=[row]))
+    parts = "SELECT partition_id, count() FROM system.parts WHERE active AND table = 'spans' GROUP BY 1 ORDER BY 1"
+    close_days(store)
+    assert [count for _, count in store.query(parts).rows][:-1] == [1, 1]
 
 
 def test_stretches_are_all_of_the_week_each_within_a_day() -> None:
