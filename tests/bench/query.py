@@ -85,8 +85,10 @@ class Client:
         """Seconds until the whole answer was read, and the answer; empty where the question is too big (422)."""
         query = urlencode({name: value for name, value in params.items() if value not in {"", None}})
         started = time.perf_counter()
-        self._connection.request("GET", f"/api/v1/{path}?{query}", headers=self._headers)
-        answer = self._connection.getresponse()
+        try:
+            answer = self._get(f"/api/v1/{path}?{query}")
+        except http.client.RemoteDisconnected:  # the collector hung up on an idle connection
+            answer = self._get(f"/api/v1/{path}?{query}")
         body = answer.read()
         took = time.perf_counter() - started
         if answer.status == 422:
@@ -94,6 +96,10 @@ class Client:
         if answer.status != 200:
             raise SystemExit(f"{path}?{query}: status {answer.status}: {body[:500]!r}")
         return took, body
+
+    def _get(self, path: str) -> http.client.HTTPResponse:
+        self._connection.request("GET", path, headers=self._headers)
+        return self._connection.getresponse()
 
 
 @dataclass(frozen=True, slots=True)
