@@ -36,6 +36,11 @@ _FOUND = (
     "WHERE database = currentDatabase() AND table IN ('spans', 'spans_local') AND startsWith(name, 'text_')"
 )
 
+_STOP_BUILDING = (
+    "KILL MUTATION WHERE database = currentDatabase() AND table IN ('spans', 'spans_local') "
+    "AND command LIKE '%MATERIALIZE INDEX {name}%' SYNC"
+)
+
 
 def apply_text_index(engine: Engine, *, wanted: bool) -> None:
     """Give the table the index, or take it away.
@@ -45,6 +50,7 @@ def apply_text_index(engine: Engine, *, wanted: bool) -> None:
     """
     found = {row[0] for row in engine.query(_FOUND).result_rows}
     for name in found - ({_INDEX} if wanted else set()):
+        engine.command(_STOP_BUILDING.format(name=name))  # the engine drops no index that it is building
         engine.command(f"ALTER TABLE spans DROP INDEX {name}")
     if wanted and _INDEX not in found:
         engine.command(_DDL)

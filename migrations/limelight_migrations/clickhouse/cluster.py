@@ -59,6 +59,8 @@ def render(statement: str, cluster: str) -> list[str]:
         return [_view(view["name"], view["target"], view["rest"], cluster)]
     if change := _CHANGE.fullmatch(statement):
         return _changed(change["verb"], change["name"], change["rest"], cluster)
+    if statement.startswith("KILL MUTATION WHERE "):
+        return [statement.replace("KILL MUTATION", f"KILL MUTATION ON CLUSTER '{cluster}'", 1)]
     if re.match(r"(INSERT|SELECT)\b", statement):
         return [statement]  # about the distributed tables, by whichever node is asked
     raise ValueError(f"no statement for a cluster: {statement[:100]}")

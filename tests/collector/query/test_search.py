@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from limelight_collector.query.traces import find_traces
 from limelight_collector.query.window import Window
 from limelight_collector.settings import Settings
 from limelight_collector.store import Rows, Store, open_store
+from limelight_collector.store.text_index import apply_text_index
 
 END = T0 + 60 * SECOND
 PLAIN = ("system_instructions", "input_text", "output_text", "retrieval_query")
@@ -133,6 +135,15 @@ SEARCHES = [
     # values that are no text
     *("12.50", "12.5", "true", "null", "express", "nested", "just text", "1e", "1e+20", "-0.5", "12e3", "0.25", "3"),
     # scripts without spaces, and others
+    *(
+        "first second",
+        "a\tb c",
+        "line and tab",
+        "New line\tand",
+        "\nNew line\tand tab",
+        "stopped.\nNew line",
+        "order 88213?",
+    ),
     *("退款", "退款政策", "退", "请在三十天内退货", "政策：请", "谢谢", "возврат", "ВОЗВРАТ ДЕНЕГ", "зврат"),
     *("เงิน", "환불", "مرحبا", "é", "e\u0301", "\U0001f600", "\U0001f525"),
     *("handbook §4", "d-7", "page", "name", 'na"me', "urgent", "boss", "needle", "xneedley", "x" * 1000, "e"),
@@ -275,3 +286,30 @@ def test_a_search_that_hits_a_limit_gives_what_it_found_and_goes_on_from_there(s
     assert [] in pages  # a stretch without any
     with pytest.raises(QueryLimit):
         find_spans(Impatient(store, SECOND), window, filter_text="", search="rare", limit=2, cursor="")  # type: ignore[arg-type]
+
+
+class Engine:
+    """A store as changes of the schema see it; it merges, and builds indexes, from the first DROP on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        store.execute("SYSTEM STOP MERGES spans")
+
+    def command(self, sql: str) -> None:
+        if "DROP INDEX" in sql:
+            self._store.execute("SYSTEM START MERGES spans")
+        self._store.execute(sql)
+
+    def query(self, sql: str) -> Any:
+        return SimpleNamespace(result_rows=self._store.query(sql).rows)
+
+
+def test_an_index_that_is_still_being_built_goes_as_well(store: Store, request: pytest.FixtureRequest) -> None:
+    unfinished = "SELECT count() FROM system.mutations WHERE NOT is_done AND command LIKE '%MATERIALIZE INDEX%'"
+    engine: Any = Engine(store)
+    if request.node.callspec.params["store"] == "no index":
+        apply_text_index(engine, wanted=True)
+        assert store.query(unfinished).rows == [(1,)]
+    apply_text_index(engine, wanted=False)
+    assert store.query(unfinished).rows == [(0,)]
+    assert store.query("SELECT count() FROM system.data_skipping_indices WHERE type = 'text'").rows == [(0,)]
