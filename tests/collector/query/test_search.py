@@ -44,15 +44,21 @@ def texts(row: dict[str, Any]) -> Iterator[str]:
     for column in JSON:
         stored = row.get(column, "")
         if stored:
-            as_written = json.loads(stored, parse_float=str, parse_int=str)
+            as_written = json.loads(stored, parse_float=Digits, parse_int=Digits)
             yield from leaves(as_written, is_message=column.endswith("messages"))
+
+
+class Digits(str):
+    """A number as it is written: no text, though searched as one."""
+
+    __slots__ = ()
 
 
 def leaves(value: Any, *, is_message: bool) -> Iterator[str]:
     match value:
         case dict():
             for name, inner in value.items():
-                if not (is_message and name in ("role", "type", "finish_reason") and isinstance(inner, str)):
+                if not (is_message and name in ("role", "type", "finish_reason") and type(inner) is str):
                     yield from leaves(inner, is_message=is_message)
         case list():
             for inner in value:
@@ -116,6 +122,7 @@ CONTENT: list[dict[str, Any]] = [
     },
     {"output_text": "x" * 5000 + "needle" + "y" * 5000},
     {"output_text": "first\0second"},
+    {"input_messages": dumps({"type": 4711, "role": "nobody"})},
 ]
 TABLE = [
     span(1, n + 1, at_s=n, project_id="table", name=f"s{n}", **content) | {"received_ns": T0 + n}
@@ -133,7 +140,23 @@ SEARCHES = [
     # case beyond ASCII
     *("STRASSE", "straße", "ss", "fine", "FI", "οδος", "ΟΔΟΣ", "οδοσ", "i̇stanbul", "istanbul", "ω", "k", "KÄSE"),
     # values that are no text
-    *("12.50", "12.5", "true", "null", "express", "nested", "just text", "1e", "1e+20", "-0.5", "12e3", "0.25", "3"),
+    *(
+        "12.50",
+        "12.5",
+        "true",
+        "null",
+        "express",
+        "nested",
+        "just text",
+        "4711",
+        "nobody",
+        "1e",
+        "1e+20",
+        "-0.5",
+        "12e3",
+        "0.25",
+        "3",
+    ),
     # scripts without spaces, and others
     *(
         "first second",
