@@ -24,7 +24,7 @@ _MOST_WORDS = 3  # each costs a walk through the index's words; the longest say 
 
 _VALUES = r'"(?:[^"\\]|\\.)*"\s*:|"((?:[^"\\]|\\.)*)"|([^"{}\[\],:\s]+)|[{}\[\],:\s]+'
 """One step through JSON: a name, a text (1), another value (2), or what stands between them."""
-_MESSAGE_VALUES = r'"(?:role|type|finish_reason)"\s*:\s*"[^"\\]*"|' + _VALUES
+_MESSAGE_VALUES = r'"(?:role|type|finish_reason)"\s*:\s*"(?:[^"\\]|\\.)*"|' + _VALUES
 
 _KEPT = r"'\\1\\2\\\\u0000'"
 """SQL of what a step leaves: its text or value, and the escape of a NUL."""
