@@ -35,6 +35,7 @@ from limelight_collector.restore import PARTIAL as RESTORE_PARTIAL
 
 if TYPE_CHECKING:
     from limelight_collector.control import Control
+    from limelight_collector.rollups import Rollups
     from limelight_collector.services import Services
     from limelight_collector.settings import Settings
 
@@ -87,11 +88,8 @@ class Collector:
         """Lock, databases, spool and threads, each registered for closing."""
         from limelight_collector import snapshot
         from limelight_collector.alerts.evaluate import AlertLoop
-        from limelight_collector.deletion import DELETIONS_EVERY_S, Deletions
         from limelight_collector.enrich.cost import Prices
-        from limelight_collector.maintenance import Maintenance, Task
-        from limelight_collector.retention_upkeep import RETENTION_EVERY_S, Retention
-        from limelight_collector.rollups import ROLL_EVERY_S, Rollups
+        from limelight_collector.rollups import Rollups
         from limelight_collector.services import Services
         from limelight_collector.spool import Spool
         from limelight_collector.store import open_store
@@ -115,6 +113,7 @@ class Collector:
         writer = Writer(spool, store, Prices(control.price_overrides), settings, now_ns=time.time_ns)
         writer.start()
         stack.callback(writer.stop, GRACE_S)
+        rollups = Rollups(store, time.time_ns)
         services = Services(
             settings=settings,
             store=store,
@@ -135,19 +134,7 @@ class Collector:
             self._canary = Canary(own_url(settings), self._canary_key, settings.canary_interval_s, time.time_ns)
             services.canary = lambda: self._canary.last if self._canary else Finding("off")
         is_leader = _leadership(settings, control, stack)
-        rollups = Rollups(store, time.time_ns)
-        cluster = settings.clickhouse_cluster
-        retention = Retention(store, control.retention.all, now_ns=time.time_ns, cluster=cluster)
-        deletions = Deletions(control.deletions, store, settings.data_dir, forget=writer.forget, cluster=cluster)
-        tasks = [
-            Task("rollups", ROLL_EVERY_S, rollups.roll),
-            Task("retention", RETENTION_EVERY_S, retention.apply),
-            Task("deletions", DELETIONS_EVERY_S, deletions.run),
-        ]
-        maintenance = Maintenance(tasks, is_leader)
-        maintenance.start()
-        stack.callback(maintenance.stop, GRACE_S)
-        stack.callback(rollups.stop)
+        _start_upkeep(services, rollups, writer.forget, is_leader, stack)
         alerts = AlertLoop(services, now_s=time.time, is_leader=is_leader)
         alerts.start()
         stack.callback(alerts.stop)
@@ -240,6 +227,34 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _start_upkeep(
+    services: Services,
+    rollups: Rollups,
+    forget: Callable[[str], None],
+    is_leader: Callable[[], bool],
+    stack: ExitStack,
+) -> None:
+    """Start the maintenance thread with its tasks; `forget` makes the writer forget a project's traces."""
+    from limelight_collector.deletion import DELETIONS_EVERY_S, Deletions
+    from limelight_collector.maintenance import Maintenance, Task
+    from limelight_collector.retention_upkeep import RETENTION_EVERY_S, Retention
+    from limelight_collector.rollups import ROLL_EVERY_S
+
+    settings, control, store = services.settings, services.control, services.store
+    cluster = settings.clickhouse_cluster
+    retention = Retention(store, control.retention.all, now_ns=services.now_ns, cluster=cluster)
+    deletions = Deletions(control.deletions, store, settings.data_dir, forget=forget, cluster=cluster)
+    tasks = [
+        Task("rollups", ROLL_EVERY_S, rollups.roll),
+        Task("retention", RETENTION_EVERY_S, retention.apply),
+        Task("deletions", DELETIONS_EVERY_S, deletions.run),
+    ]
+    maintenance = Maintenance(tasks, is_leader)
+    maintenance.start()
+    stack.callback(maintenance.stop, GRACE_S)
+    stack.callback(rollups.stop)
 
 
 def _leadership(settings: Settings, control: Control, stack: ExitStack) -> Callable[[], bool]:

@@ -55,13 +55,14 @@ def series(
     sql = Sql(BOUND)
     keys = [sql.value(field) for field in fields]
     condition = window.compiled(sql, filter_text, REQUESTS)
-    chosen = plan(store, window, step_s, fields, parse(filter_text))
+    tree = parse(filter_text)
+    chosen = plan(store, window, step_s, fields, tree)
     if chosen.is_raw:
         text = _grouped(
             keys, _raw_time(step_s), [MEASURES[name].raw for name in measures], "spans FINAL", condition.sql
         )
     else:
-        text = _from_parts(keys, step_s, measures, chosen, condition, sql.condition(parse(filter_text)))
+        text = _from_parts(keys, step_s, measures, chosen, condition, sql.condition(tree))
         condition = Condition(text, window.parameters | sql.parameters)
     stepped = bool(step_s)
     found = store.query(text + _order(len(keys) + stepped), condition.parameters, max_rows=MAX_ROWS)
