@@ -212,11 +212,11 @@ def test_exports(both: Both, format_: str, filter_text: str) -> None:
         ("spans", {"cursor": "x"}),
         ("traces", {"order": "best"}),
         ("series", {"measure": "request_count", "group_by": "input_tokens"}),
-        ("series", {"measure": "request_count", "step": "1", "group_by": "session_id,model,status,name"}),
+        ("series", {"measure": "request_count", "step": "1", "group_by": "session_id,model,status,name,provider"}),
         ("errors", {"from": "tomorrow"}),
         ("metrics/nope/series", {}),
         ("fields/nope/values", {}),
     ],
 )
 def test_refusals(both: Both, path: str, asked: dict[str, str]) -> None:
-    both.ask(path, **asked)
+    assert both.ask(path, **asked).is_client_error
