@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limelight_collector import dialects, messages, vocabulary
+from limelight_collector import dialects, messages, preview, vocabulary
 from limelight_collector.attributes import dumps, loads, parsed
 from limelight_collector.parts import Part
 
@@ -54,6 +54,8 @@ def fill_content(row: Row, content: dict[str, Any]) -> None:
         row["output_text"] = _text(_first(content, "output_messages", dialects.SURE_MESSAGES)) or _text(
             _first(content, "output_text")
         )
+    row["input_preview"] = preview.asked(given, row.get("input_text", ""))
+    row["output_preview"] = preview.answered(answer, row.get("output_text", ""))
     row["system_instructions"] = instructions or _beside_messages(content)
     row["finish_reasons"] = [fold(reason) for reason in row.get("finish_reasons", ())]
     row["tool_definition_names"] = _definitions(content)

@@ -29,6 +29,8 @@ JOINED = (
     "output_messages",
     "input_text",
     "output_text",
+    "input_preview",
+    "output_preview",
     "system_instructions",
     "tool_calls",
     "tool_definition_names",

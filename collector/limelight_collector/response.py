@@ -49,6 +49,8 @@ def fill_response(row: Row, content: dict[str, Any]) -> None:
             row["finish_reasons"] = [fold(reason)]
         if row["observation_type"] == "embedding" and isinstance(found.get("data"), list):
             row["output_text"] = ""  # vectors
+            if not row.get("output_messages"):
+                row["output_preview"] = ""
         return
 
 

@@ -15,6 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from bench.ingest_spans import RESOURCE
+from limelight_collector.preview import LENGTH
 from limelight_collector.store.columns import BY_NAME
 
 PROJECTS = {"default": 0.60, "assistants": 0.20, "search": 0.10, "batch": 0.07, "lab": 0.03}
@@ -139,6 +140,12 @@ def _text(what: str, place: int, shortest: int, longest: int) -> str:
     return _json(f"substring(corpus, {begin}, {length})")
 
 
+def _line(quoted: str) -> str:
+    """SQL of the preview (preview.py) of a text of the corpus in quotes of JSON."""
+    line = f"trimBoth(replaceRegexpAll(substring(JSONExtractString({quoted}), 1, {4 * LENGTH}), '\\\\s+', ' '))"
+    return f"if(length({line}) > {LENGTH}, concat(substring({line}, 1, {LENGTH - 1}), '…'), {line})"
+
+
 def _json(sql: str) -> str:
     return f"toJSONString({sql})"
 
@@ -261,6 +268,8 @@ def _llm(place: int) -> Kind:
         "cost_state": "if(isNull(price), 'unpriced', 'computed')",
         "input_messages": _asked(":", ","),
         "output_messages": _said(":", ","),
+        "input_preview": _line("prompt"),
+        "output_preview": _line("answer"),
         "server_address": "'api.openai.com'",
         "session_id": "chat",
         "user_id": "person",
@@ -294,7 +303,7 @@ def _llm(place: int) -> Kind:
 
 _OF_AN_ANSWER = frozenset(
     {
-        *("response_model", "response_id", "finish_reasons", "ttft_s", "tpot_s", "output_messages"),
+        *("response_model", "response_id", "finish_reasons", "ttft_s", "tpot_s", "output_messages", "output_preview"),
         *("input_tokens", "output_tokens", "cache_read_tokens", "computed_cost_usd", "cost_usd", "cost_state"),
         *("gen_ai.response.model", "gen_ai.response.id", "gen_ai.response.finish_reasons", "gen_ai.output.messages"),
         *("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.cache_read.input_tokens"),

@@ -8,7 +8,7 @@ from typing import Any
 from limelight_collector.errors import Rejected
 from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
-from limelight_collector.query.preview import input_preview, output_preview
+from limelight_collector.query.preview import fill_previews
 from limelight_collector.query.ranges import starts_at
 from limelight_collector.query.span_json import time_text
 from limelight_collector.query.window import BOUND, Condition, Window
@@ -67,13 +67,17 @@ def _spans(store: Store, project_id: str, flags: list[dict[str, Any]]) -> dict[t
         return {}
     starts = [row["start_time"] for row in flags]
     rows = store.query(
-        "SELECT trace_id, span_id, name, request_model, service_name, environment, input_messages, input_text, "
-        f"output_messages, output_text FROM spans FINAL PREWHERE {BOUND} "
+        "SELECT trace_id, span_id, start_time, name, request_model, service_name, environment, input_preview, "
+        f"output_preview FROM spans FINAL PREWHERE {BOUND} "
         f"AND {starts_at(starts)} AND {IN_TRACES} AND {IN_SPANS}",
         Window(project_id, min(starts), max(starts) + 1).parameters
         | {"traces": hexes(row["trace_id"] for row in flags), "spans": hexes(row["span_id"] for row in flags)},
-    )
-    return {(row["trace_id"], row["span_id"]): row for row in rows.dicts()}
+    ).dicts()
+    fill_previews(store, project_id, rows)
+    return {(row["trace_id"], row["span_id"]): row for row in rows}
+
+
+_OF_SPAN = ("request_model", "service_name", "environment", "input_preview", "output_preview")
 
 
 def _flag(row: dict[str, Any], span: dict[str, Any]) -> dict[str, Any]:
@@ -85,9 +89,7 @@ def _flag(row: dict[str, Any], span: dict[str, Any]) -> dict[str, Any]:
         "start_time": time_text(row["start_time"]),
         "created_time": time_text(row["created_ns"]),
         "span_name": span.get("name"),
-        **{name: span.get(name) or None for name in ("request_model", "service_name", "environment")},
-        "input_preview": input_preview(span.get("input_messages", ""), span.get("input_text", "")),
-        "output_preview": output_preview(span.get("output_messages", ""), span.get("output_text", "")),
+        **{name: span.get(name) or None for name in _OF_SPAN},
     }
 
 

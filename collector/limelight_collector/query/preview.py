@@ -1,47 +1,63 @@
-"""One line of what was asked and answered, for lists: the last user message, the first answer."""
+"""Previews of stored spans: the columns, and for spans stored before there were such columns, their messages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
-LENGTH = 200
-"""Characters of a preview."""
+from limelight_collector.preview import answered, asked
+from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
+from limelight_collector.query.ranges import starts_at
+from limelight_collector.query.window import BOUND, Window
+from limelight_collector.store import Store
+
+Row = dict[str, Any]
+
+_MESSAGES = "input_messages, input_text, output_messages, output_text"
 
 
 def input_preview(messages: str, text: str) -> str | None:
     """The last user message of a JSON list of messages, else its last text, else `text`; null where there is none."""
-    found = _texts(messages)
-    from_user = [content for role, content in found if role == "user"]
-    return _short((from_user or [content for _, content in found] or [text])[-1])
+    return asked(_decoded(messages), text) or None
 
 
 def output_preview(messages: str, text: str) -> str | None:
     """The first text of a JSON list of messages, else `text`; null where there is none."""
-    return _short(([content for _, content in _texts(messages)] or [text])[0])
+    return answered(_decoded(messages), text) or None
 
 
-def _short(text: str) -> str | None:
-    line = " ".join(text[: 4 * LENGTH].split())
-    return (line if len(line) <= LENGTH else line[: LENGTH - 1] + "…") or None
+def fill_previews(store: Store, project_id: str, rows: Iterable[Row]) -> None:
+    """Set `input_preview` and `output_preview` of rows where they are empty and the span's messages give one.
+
+    The rows need `trace_id`, `span_id`, `start_time` and both columns. Spans stored before the columns (migration 9)
+    are asked for their messages, and so are calls without a prompt or an answer; others cost nothing.
+    """
+    lacking = {(row["trace_id"], row["span_id"]): row for row in rows if _lacks(row)}
+    if not lacking:
+        return
+    starts = [row["start_time"] for row in lacking.values()]
+    stored = store.query(
+        f"SELECT trace_id, span_id, {_MESSAGES} FROM spans FINAL PREWHERE {BOUND} "
+        f"AND {starts_at(starts)} AND {IN_TRACES} AND {IN_SPANS}",
+        Window(project_id, min(starts), max(starts) + 1).parameters
+        | {"traces": hexes(key[0] for key in lacking), "spans": hexes(key[1] for key in lacking)},
+    )
+    for found in stored.dicts():
+        row = lacking.get((found["trace_id"], found["span_id"]))
+        if row is not None:
+            row["input_preview"] = row["input_preview"] or input_preview(found["input_messages"], found["input_text"])
+            row["output_preview"] = row["output_preview"] or output_preview(
+                found["output_messages"], found["output_text"]
+            )
 
 
-def _texts(messages: str) -> list[tuple[str, str]]:
+def _lacks(row: Row) -> bool:
+    return not (row["input_preview"] and row["output_preview"])
+
+
+def _decoded(messages: str) -> Any:
     try:
-        decoded: Any = json.loads(messages) if messages else []
-    except ValueError:
-        return []
-    return list(_parts(decoded))
-
-
-def _parts(messages: Any) -> Iterator[tuple[str, str]]:
-    for message in _dicts(messages):
-        for part in _dicts(message.get("parts")):
-            content = part.get("content")
-            if part.get("type", "text") == "text" and isinstance(content, str) and content.strip():
-                yield str(message.get("role", "")), content
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [cast("dict[str, Any]", item) for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+        return json.loads(messages) if messages else None
+    except (ValueError, RecursionError):
+        return None

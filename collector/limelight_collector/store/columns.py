@@ -84,6 +84,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("tool_definition_names", f"Array({_LOW})", "list"),
     Column("input_text", "String", "text", content=True),
     Column("output_text", "String", "text", content=True),
+    # one line of each for lists (preview.py), so that these need not read whole messages
+    Column("input_preview", "String", "hidden", filterable=False, content=True),
+    Column("output_preview", "String", "hidden", filterable=False, content=True),
     # tools, retrieval
     Column("tool_name", _LOW, "text"),
     Column("tool_call_id", "String", "text"),

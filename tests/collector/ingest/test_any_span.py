@@ -17,6 +17,7 @@ from limelight_collector import dialects
 from limelight_collector.batch import Batch
 from limelight_collector.content_events import NAMES as CONTENT_EVENTS
 from limelight_collector.content_events import read_events
+from limelight_collector.query.preview import input_preview, output_preview
 from limelight_collector.settings import Settings
 from limelight_collector.settle import Settler
 from limelight_collector.store import Store, open_store
@@ -125,6 +126,9 @@ def test_any_span_becomes_a_row_the_store_takes(store: Store, spans: list[Span],
             json.loads(row[name]) if row.get(name) else None
         assert row["observation_type"] in {*KINDS.values(), *OPERATIONS.values(), "engine"}
         assert row.get("input_tokens") is None or row["input_tokens"] >= 0
+        asked, answered = row.get("input_messages", ""), row.get("output_messages", "")
+        assert (row.get("input_preview") or None) == input_preview(asked, row.get("input_text", ""))
+        assert (row.get("output_preview") or None) == output_preview(answered, row.get("output_text", ""))
 
 
 @given(SAID)

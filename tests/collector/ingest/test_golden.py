@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from collector.ingest.golden import FIXTURES, Collector, collector, expectation, fixtures, spans_of
+from limelight_collector.query.preview import input_preview, output_preview
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,18 @@ def test_a_captured_case_becomes_its_spans(target: Collector, fixture: Path, in_
     assert len(found) == len(expected)
     for span, wanted in zip(found, expected, strict=True):
         assert span == wanted
+
+
+def test_previews_are_those_of_the_stored_messages(target: Collector) -> None:
+    for dialect in {path.parent for path in fixtures()}:
+        spans(target, dialect, in_pieces=True)  # content in log records among them, before and after its span
+    rows = target.store.query(
+        "SELECT input_messages, input_text, output_messages, output_text, input_preview, output_preview FROM spans"
+    ).rows
+    assert sum(bool(asked and answered) for *_, asked, answered in rows) > 50
+    for asked, asked_text, answered, answered_text, *stored in rows:
+        shown = [input_preview(asked, asked_text), output_preview(answered, answered_text)]
+        assert [text or None for text in stored] == shown
 
 
 def test_there_are_fixtures() -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from collector.store.rows import SECOND, T0, batch, flag, llm, span
 from limelight_collector.errors import QueryLimit, Rejected
+from limelight_collector.preview import LENGTH
 from limelight_collector.query.errors import error_groups
 from limelight_collector.query.flags import find_flags
-from limelight_collector.query.preview import LENGTH, input_preview, output_preview
+from limelight_collector.query.preview import input_preview, output_preview
 from limelight_collector.query.series import MEASURES, series
 from limelight_collector.query.spans import find_spans, slices
 from limelight_collector.query.trace import find_trace
@@ -250,6 +251,19 @@ def test_flags_page_and_filter(store: Store) -> None:
     assert [(item["code"], item["request_model"]) for item in only] == [("empty", "a")] * 3
 
 
+def test_flags_show_previews_as_stored_and_those_of_older_rows_from_their_messages(store: Store) -> None:
+    said = {"input_messages": CONVERSATION, "output_text": "three"}
+    made = [
+        llm(1, 1, project_id="v", **said, input_preview="as stored", output_preview="too"),
+        llm(2, 1, at_s=1, project_id="v", **said),
+        llm(3, 1, at_s=2, project_id="v", input_text="asked", input_preview="asked"),
+    ]
+    store.insert(batch(*made, flags=[flag(row, "empty") for row in made]))
+    found, _ = find_flags(store, window("v"), code="", filter_text="", limit=5, cursor="")
+    shown = [(item["input_preview"], item["output_preview"]) for item in found]
+    assert shown == [("asked", None), ("two", "three"), ("as stored", "too")]
+
+
 CONVERSATION = """[{"role":"user","parts":[{"type":"text","content":"one"}]},
 {"role":"user","parts":[{"content":"two"}]},{"role":"tool","parts":[{"type":"text","content":"three"}]}]"""
 
@@ -270,3 +284,4 @@ def test_previews(messages: str, text: str, asked: str | None, answered: str | N
     assert input_preview(messages, text) == asked
     assert output_preview(messages, text) == answered
     assert len(input_preview("", "x" * 999) or "") == LENGTH
+    assert output_preview("", "x " + " " * 300 + "y" * 999) == "x " + "y" * (LENGTH - 3) + "…"
