@@ -19,6 +19,7 @@ from limelight_collector.batch import Flag
 from limelight_collector.content import MODEL_TYPES
 from limelight_collector.enrich.flags import detect
 from limelight_collector.errors import QueryLimit
+from limelight_collector.identity import inherited, put, taken
 from limelight_collector.log_content import Records, content_records, join, lacks_content
 from limelight_collector.query.stored_spans import (
     content_logs,
@@ -215,9 +216,12 @@ class Settler:
                 known.facts[span_id] = fact_of(row)
                 if row["observation_type"] in _DECIDED:
                     known.verdicts[span_id] = _told(row)
-        if len(known.verdicts) < 2 and not earlier:
-            return  # one call, or none: what the span says of itself holds
-        verdicts = decide(known.facts)
+        if len(known.verdicts) > 1 or earlier:
+            verdicts = decide(known.facts)
+        else:
+            verdicts = _alone(known)  # one call, or none: what the span says of itself holds
+            if not verdicts:
+                return
         for row in rows:
             verdict = verdicts.get(row["span_id"])
             if verdict is not None and verdict != _told(row):
@@ -273,6 +277,16 @@ def _note_records(project: _Project, known: dict[bytes, Known]) -> None:
             project.starts[trace_id, span_id] = fact.start_ns
 
 
+def _alone(known: Known) -> dict[bytes, Verdict]:
+    """The verdict on the only call of a trace, where it differs from what its span says: `decide`, for most traces."""
+    for span_id in known.verdicts:
+        fact = known.facts[span_id]
+        found = inherited(fact, (), known.facts) if fact.kind in MODEL_TYPES else ()
+        if found:
+            return {span_id: Verdict("own", inherited=found)}
+    return {}
+
+
 def _told(row: Row) -> Verdict:
     """The verdict a row stands under."""
     kind, role = row["observation_type"], row.get("usage_role") or "own"
@@ -281,7 +295,10 @@ def _told(row: Row) -> Verdict:
         queue_ns = None if queue_s is None else round(queue_s * 1e9)
         return Verdict("engine", model=row.get("request_model") or "", queue_ns=queue_ns)
     duplicate_of = row.get("duplicate_of") or ""
-    return OWN if role == "own" else Verdict(role, bytes.fromhex(duplicate_of) if duplicate_of else b"")
+    found = taken(row)
+    if role == "own" and not found:
+        return OWN
+    return Verdict(role, bytes.fromhex(duplicate_of) if duplicate_of else b"", inherited=found)
 
 
 def _apply(row: Row, verdict: Verdict, price: Price) -> None:
@@ -294,6 +311,10 @@ def _apply(row: Row, verdict: Verdict, price: Price) -> None:
     if row.get("usage_role") == "aggregate":
         for name in _SUMS:
             row[name] = row.pop(f"aggregate_{name}", None)
+    if row.get("inherited") or verdict.inherited:
+        put(row, verdict.inherited)
+    if (verdict.role, verdict.duplicate_of.hex()) == (row.get("usage_role"), row.get("duplicate_of") or ""):
+        return  # who it was for changes no price
     row["usage_role"] = verdict.role
     row["billable"] = verdict.role == "own"
     row["duplicate_of"] = verdict.duplicate_of.hex()

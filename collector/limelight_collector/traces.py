@@ -9,6 +9,7 @@ framework's wrapper, the engine's. Exactly one of them is billable:
 * a model span whose usage is the sum of two or more calls below it is an `aggregate`.
 * an engine's span without a model has that of the nearest model call above it.
 * Triton's model span has queued from its QUEUE_START event until the compute span below it began.
+* a call whose span does not say for whom it was has that from its duplicates and the spans above it (identity.py).
 
 Nothing depends on the order in which spans arrive (docs/dialects.md, "Counted once").
 """
@@ -17,13 +18,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from limelight import semconv as s
 from limelight_collector.attributes import loads
 from limelight_collector.content import MODEL_TYPES
+from limelight_collector.identity import NOTHING, Inherited, Values, inherited, offered, own
 
 Facts = Mapping[bytes, "Fact"]
 """Span id -> fact, of one trace."""
@@ -66,6 +68,7 @@ class Fact:
     nested_in: str = ""
     queue_start_ns: int = 0
     """When a Triton model began to queue."""
+    who: Values = NOTHING
 
     @property
     def has_usage(self) -> bool:
@@ -77,13 +80,14 @@ class Fact:
 class Verdict:
     """What a trace says of one of its spans: `role` is a `usage_role`; the rest is about engines.
 
-    `model` is its own or inherited, `queue_ns` how long a Triton model queued.
+    `model` is its own or inherited, `queue_ns` how long a Triton model queued. `inherited` is about model calls.
     """
 
     role: str
     duplicate_of: bytes = b""
     model: str = ""
     queue_ns: int | None = None
+    inherited: Inherited = ()
 
 
 OWN = Verdict("own")
@@ -93,7 +97,10 @@ def fact_of(row: Mapping[str, Any]) -> Fact:
     """The fact of a row, whether it was decided on before or not."""
     start, kind = row["start_time"], row["observation_type"]
     if kind not in MODEL_TYPES and kind != "engine":
-        return Fact(row["span_id"], row["parent_span_id"], start, start + row["duration_ns"], kind, row["scope_name"])
+        fact = Fact(row["span_id"], row["parent_span_id"], start, start + row["duration_ns"], kind, row["scope_name"])
+        if row.get("session_id") or row.get("user_id"):
+            fact.who = offered(row)
+        return fact
     given, answered = row.get("input_tokens"), row.get("output_tokens")
     if row.get("usage_role") == "aggregate":
         given, answered = row.get("aggregate_input_tokens"), row.get("aggregate_output_tokens")
@@ -113,6 +120,7 @@ def fact_of(row: Mapping[str, Any]) -> Fact:
         sum(1 for name in _DETAILS if row.get(name) not in (None, "")),
         nested.strip('"'),
         _queue_start_ns(row.get("events") or "") if row["scope_name"] == TRITON else 0,
+        offered(row) if kind == "engine" else own(row),
     )
 
 
@@ -125,15 +133,20 @@ def decide(facts: Facts) -> dict[bytes, Verdict]:
     engines = [fact for fact in facts.values() if fact.kind == "engine"]
     nearest = _nearest_calls(facts) if len(calls) > 1 or (calls and engines) else {}
     above = {fact.span_id: _calls_above(fact, nearest) for fact in calls} if len(calls) > 1 else {}
+    copies: dict[bytes, list[Fact]] = {}
     for group in _groups(calls, above) if _may_repeat(calls, above) else ():
-        kept = min(group, key=lambda fact: _preference(fact, above))
-        verdicts |= {fact.span_id: Verdict("duplicate", kept.span_id) for fact in group if fact is not kept}
+        kept, *others = sorted(group, key=lambda fact: _preference(fact, above))
+        copies[kept.span_id] = others
+        verdicts |= {fact.span_id: Verdict("duplicate", kept.span_id) for fact in others}
     for total in _aggregates(calls, above, verdicts) if any(above.values()) else ():
         verdicts[total.span_id] = Verdict("aggregate")
     for fact in engines:
         outer = nearest.get(fact.span_id)
         model = _name(fact) or (_name(outer) if outer else "")
         verdicts[fact.span_id] = Verdict("engine", model=model, queue_ns=_queue_ns(fact, engines))
+    for fact in calls if any(fact.who for fact in facts.values()) else ():
+        if found := inherited(fact, copies.get(fact.span_id, ()), facts):
+            verdicts[fact.span_id] = replace(verdicts[fact.span_id], inherited=found)
     return verdicts
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from limelight import semconv as s
 from limelight_collector.content_events import NAMES as CONTENT_EVENTS
+from limelight_collector.identity import UNITS
 from limelight_collector.query.ids import IN_SPANS, IN_TRACES, hexes
 from limelight_collector.query.logs import log_window
 from limelight_collector.query.trace import trace_window
@@ -24,6 +25,7 @@ _FACTS = (
     "response_model, response_id, input_tokens, output_tokens, aggregate_input_tokens, aggregate_output_tokens, "
     "cache_read_tokens, cache_write_tokens, cache_write_5m_tokens, cache_write_1h_tokens, reasoning_tokens, "
     "service_tier, reported_cost_usd, usage_role, duplicate_of, queue_s, "
+    f"{', '.join(name for names in UNITS for name in names)}, inherited, "
     f"if(scope_name = '{TRITON}', events, '') AS events, "
     f"trimBoth(attributes['{s.LIMELIGHT_NESTED_IN}'], '\"') AS nested_in"
 )

@@ -101,6 +101,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("tags", "Array(String)", "list"),
     Column("metadata", "String", "json", filterable=False),
     *_many(_LOW, "text", "prompt_name prompt_version"),
+    Column("inherited", f"Array({_LOW})", "list", filterable=False),  # which of these another span says (identity.py)
     # engines and MCP
     Column("engine_request_id", "String", "text"),
     Column("mcp_method", _LOW, "text"),
