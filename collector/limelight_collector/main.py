@@ -146,13 +146,14 @@ class Collector:
         from limelight_collector.receive.grpc import serve_grpc
         from limelight_collector.receive.http import OtlpApp
         from limelight_collector.receive.small_bodies import SmallBodies
+        from limelight_collector.request_ids import RequestIds
 
         settings = self.settings
         grpc_server = serve_grpc(services, settings.host, settings.grpc_port)
         app = create_app(services)
         app.router.lifespan_context = self._lifespan
         config = uvicorn.Config(
-            OtlpApp(SmallBodies(app), services),
+            RequestIds(OtlpApp(SmallBodies(app), services)),
             http=GuardedProtocol,
             ws="none",
             log_config=None,

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 
 from limelight_collector.errors import Unavailable
+from limelight_collector.request_ids import REQUEST_ID
 
 if TYPE_CHECKING:
     from limelight_collector.spool import Spool
@@ -186,7 +187,7 @@ class OncePerMinute(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ts, level, event, the caller's `fields`, and the traceback where there is one."""
+    """One JSON object a line: ts, level, event, the request's id, the caller's `fields`, and any traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line for `record`."""
@@ -194,6 +195,7 @@ class JsonFormatter(logging.Formatter):
             "ts": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
+            **({"request_id": request_id} if (request_id := REQUEST_ID.get()) else {}),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:

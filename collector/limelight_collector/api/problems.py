@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from limelight_collector.errors import QueryLimit, Rejected, Unavailable
 from limelight_collector.query.filter import FilterError
+from limelight_collector.request_ids import REQUEST_ID
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -33,6 +34,8 @@ _STATUS = {
 def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> JSONResponse:
     """An answer of `application/problem+json` with `status`, its title, `detail` and any further members."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
+    if request_id := REQUEST_ID.get():
+        body["request_id"] = request_id
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from limelight_collector.errors import Rejected, Unavailable
+from limelight_collector.request_ids import REQUEST_ID
 
 log = logging.getLogger("limelight.receive")
 
@@ -95,8 +96,10 @@ def http_error(error: Exception, media_type: str) -> Answer:
     details = rpc_status(error)
     if media_type == PROTOBUF:
         return _answer(status, PROTOBUF, details.SerializeToString(), headers)
-    body = json.dumps({"code": details.code, "message": details.message}).encode()
-    return _answer(status, JSON, body, headers)
+    body: dict[str, Any] = {"code": details.code, "message": details.message}
+    if request_id := REQUEST_ID.get():
+        body["details"] = [{"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": request_id}]
+    return _answer(status, JSON, json.dumps(body).encode(), headers)
 
 
 def grpc_code(error: Exception) -> grpc.StatusCode:
@@ -107,7 +110,8 @@ def grpc_code(error: Exception) -> grpc.StatusCode:
 
 
 def rpc_status(error: Exception) -> Status:
-    """`error` as a google.rpc.Status, with RetryInfo where it may be sent again and BadRequest where it may not."""
+    """`error` as a google.rpc.Status, with RetryInfo where it may be sent again, BadRequest where it may not, and the
+    request's id as RequestInfo."""
     message = error.message if isinstance(error, Rejected | Unavailable) else "internal error; it has been logged"
     status = Status(code=grpc_code(error).value[0], message=message[:_MESSAGE_MAX])
     detail: Message | None = None
@@ -116,10 +120,12 @@ def rpc_status(error: Exception) -> Status:
         detail.retry_delay.seconds = _retry_after(error)
     elif isinstance(error, Rejected) and error.kind == "bad_request":
         detail = BadRequest(field_violations=[BadRequest.FieldViolation(description=status.message)])
-    if detail is not None:
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
+    request_id = REQUEST_ID.get()
+    for said in (detail, RequestInfo(request_id=request_id) if request_id else None):
+        if said is not None:
+            packed = AnyMessage()
+            packed.Pack(said)
+            status.details.append(packed)
     return status
 
 

@@ -22,6 +22,7 @@ from limelight_collector.errors import Rejected, StartupRefused, Unavailable
 from limelight_collector.pipeline import accept
 from limelight_collector.receive import answers
 from limelight_collector.receive.limits import ByteBudget, Lease
+from limelight_collector.request_ids import HEADER, REQUEST_ID, is_well_formed, new_request_id
 from limelight_collector.shape import check_protobuf
 
 if TYPE_CHECKING:
@@ -43,8 +44,13 @@ _SERVICES: dict[str, Signal] = {
 }
 
 
-def serve_grpc(services: Services, host: str, port: int, *, threads: int = 16) -> grpc.Server:
-    """A started server on `host:port` (`server.stop(grace_s)` ends it); `StartupRefused` where the port is taken."""
+def serve_grpc(
+    services: Services, host: str, port: int, *, threads: int = 16, new_id: Callable[[], str] = new_request_id
+) -> grpc.Server:
+    """A started server on `host:port` (`server.stop(grace_s)` ends it); `StartupRefused` where the port is taken.
+
+    `new_id` makes the id of a request that brings none.
+    """
     server = grpc.server(
         ThreadPoolExecutor(threads, thread_name_prefix="otlp-grpc"),
         options=[
@@ -58,7 +64,7 @@ def serve_grpc(services: Services, host: str, port: int, *, threads: int = 16) -
             ("grpc.max_connection_age_grace_ms", 30_000),
         ],
     )
-    receiver = _Receiver(services, threads)
+    receiver = _Receiver(services, threads, new_id)
     for name, signal in _SERVICES.items():
         handler = grpc.stream_unary_rpc_method_handler(receiver.export(signal))
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": handler}),))
@@ -76,8 +82,9 @@ def serve_grpc(services: Services, host: str, port: int, *, threads: int = 16) -
 class _Receiver:
     """The handlers, with what they share: the byte budget, the lane of large requests, the watch over slow clients."""
 
-    def __init__(self, services: Services, threads: int) -> None:
+    def __init__(self, services: Services, threads: int, new_id: Callable[[], str]) -> None:
         self._services = services
+        self._new_id = new_id
         self._budget = ByteBudget(services.settings.inflight_max_bytes)
         self._large = threading.Lock()
         self._large_waiting = threading.BoundedSemaphore(max(1, threads // 4))  # the other threads stay for small ones
@@ -87,6 +94,16 @@ class _Receiver:
         """The handler of one signal's Export."""
 
         def export(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            given = [value for key, value in context.invocation_metadata() or () if key == HEADER]
+            taken = given[0] if len(given) == 1 and isinstance(given[0], str) and is_well_formed(given[0]) else ""
+            token = REQUEST_ID.set(taken or self._new_id())
+            try:
+                return handled(messages, context)
+            finally:
+                REQUEST_ID.reset(token)  # the thread serves others afterwards
+
+        def handled(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            context.set_trailing_metadata(((HEADER, REQUEST_ID.get()),))
             try:
                 response = self._ingest(signal, messages, context)
             except Exception as error:
@@ -190,6 +207,6 @@ def _abort(context: grpc.ServicerContext, signal: Signal, error: Exception) -> N
         log.error("request failed", exc_info=error)
     metrics.RECEIVER_REQUESTS.labels("grpc", signal, outcome).inc()
     status = answers.rpc_status(error)
-    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    context.set_trailing_metadata(((HEADER, REQUEST_ID.get()), ("grpc-status-details-bin", status.SerializeToString())))
     context.abort(answers.grpc_code(error), status.message)
     raise AssertionError("abort raises")  # for the type checker

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,7 @@ class OtlpApp:
             raise Rejected("method", f"{scope['path']} takes POST")
         loop = asyncio.get_running_loop()
         authorization = _header(scope, b"authorization")
-        asked = asyncio.wrap_future(self._pool.submit(self._services.authenticate, authorization))
+        asked = asyncio.wrap_future(self._pool.submit(copy_context().run, self._services.authenticate, authorization))
         principal: Principal = await self._within(asked, loop.time() + self._answer_timeout_s)
         principal.require("ingest")
         if media_type not in _ENCODINGS:
@@ -182,7 +183,7 @@ class OtlpApp:
 
     def _submit(self, request: _Request, body: bytes, lease: Lease, *, large: bool) -> Future[Any]:
         lane = self._large if large else self._pool
-        return lane.submit(self._decode, request, body, lease, None if large else LARGE_BYTES)
+        return lane.submit(copy_context().run, self._decode, request, body, lease, None if large else LARGE_BYTES)
 
     def _decode(self, request: _Request, body: bytes, lease: Lease, cap: int | None) -> Accepted | Future[Any]:
         """Inflate, validate and queue; what is larger than `cap` inside goes to the other lane: its future."""

@@ -18,6 +18,7 @@ from limelight_collector.receive.connection import IDLE_TIMEOUT_S, GuardedProtoc
 from limelight_collector.receive.grpc import serve_grpc
 from limelight_collector.receive.http import OtlpApp
 from limelight_collector.receive.small_bodies import SmallBodies
+from limelight_collector.request_ids import RequestIds
 from limelight_collector.services import Services
 
 
@@ -32,7 +33,7 @@ def serving(path: Path, *, app: Any = None, **settings: Any) -> Iterator[tuple[S
     """Services, the HTTP port and the gRPC port; every other path is answered by `app`."""
     grpc_port = free_port()
     with running(path, **settings) as services:
-        app = OtlpApp(SmallBodies(app or PlainTextResponse("the application")), services)
+        app = RequestIds(OtlpApp(SmallBodies(app or PlainTextResponse("the application")), services))
         config = uvicorn.Config(
             app, http=GuardedProtocol, ws="none", log_config=None, lifespan="off", timeout_keep_alive=IDLE_TIMEOUT_S
         )
