@@ -81,6 +81,7 @@ DEDUP = _by_signal("dedup_{}", "{} of requests that had been taken before.")
 CLAMPED_TIMESTAMPS = _counter("clamped_timestamps", "Items whose time was moved into the kept range.")
 TRUNCATED_ATTRIBUTES = _counter("truncated_attributes", "Attributes cut or dropped over the per-span caps.")
 PENDING_SPANS = _counter("pending_spans", "Early copies of spans (Logfire) that are not kept: the span comes whole.")
+SAMPLED_SPANS = _counter("sampled_spans", "Spans whose trace was kept as a sample (limelight.sample_rate).")
 AMENDED_SPANS = _counter("amended_spans", "Stored spans stored again, because later spans of their trace changed them.")
 UNSETTLED_TRACES = _counter("unsettled_traces", "Traces decided on without their earlier spans: too much to read.")
 STORAGE_INSERT_SECONDS = _histogram("storage_insert_duration_seconds", "One insert into the store.")
@@ -157,6 +158,11 @@ def watch_process(started_ns: int, now_ns: Callable[[], int]) -> None:
     PROCESS_UPTIME.set_function(lambda: (now_ns() - started_ns) / 1e9)
     if Path("/proc/self/statm").exists():
         PROCESS_MEMORY_RSS.set_function(resident_bytes)
+
+
+def sampled_spans() -> int:
+    """Spans of samples since this process started."""
+    return int(REGISTRY.get_sample_value("limelight_sampled_spans_total") or 0)
 
 
 def render() -> bytes:

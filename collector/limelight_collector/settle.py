@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from limelight import semconv as s
 from limelight_collector import metrics
 from limelight_collector.batch import Flag
 from limelight_collector.content import MODEL_TYPES
@@ -94,12 +95,15 @@ class Settler:
             project_id: _Project(project_id, price_of(project_id), content_records(own))
             for project_id, own in logs_of.items()
         }
+        sampled = 0
         for row in rows:
             project_id = row["project_id"]
+            sampled += s.LIMELIGHT_SAMPLE_RATE in row["attributes"]
             project = projects.get(project_id)
             if project is None:
                 project = projects[project_id] = _Project(project_id, price_of(project_id), {})
             project.traces[row["trace_id"]].append(row)
+        metrics.SAMPLED_SPANS.inc(sampled)
         return self._settle(projects.values())
 
     def _settle(self, projects: Iterable[_Project]) -> Settled:

@@ -36,6 +36,7 @@ def get_status(parts: Parts, caller: Reader) -> Answer:
         "durability": "fsync",
         "accounting": _accounting(parts.spool, caller.project_id),
         "deadletter_records": parts.spool.deadletter_records,
+        "sampled_spans": metrics.sampled_spans(),
         "rollups_pending": parts.rollups_pending(),
         "canary": _canary(parts.canary()),
     }

@@ -254,6 +254,15 @@ def test_storage_that_fails_is_said_plainly(services: Services, error: Exception
     assert alive == [200, 200]
 
 
+def test_figures_of_a_sample_can_be_asked_by_its_rate(get: Any, services: Services) -> None:
+    rated = {"attributes": {"limelight.sample_rate": "0.25"}, "project_id": "p"}
+    services.store.insert(batch(*(llm(77, n, at_s=3600, **rated) for n in (1, 2)), llm(77, 3, at_s=3600)))
+    by = {"group_by": 'attr["limelight.sample_rate"]', "measure": "request_count"}
+    rows = get("series", **by, **{"from": T0 // 10**9 + 3500, "to": T0 // 10**9 + 3700})["rows"]
+    assert {row['attr["limelight.sample_rate"]']: row["request_count"] for row in rows} == {"0.25": 2, None: 1}
+    assert get("status")["sampled_spans"] >= 0
+
+
 def test_openapi_describes_the_contract(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     named = {parameter["name"] for parameter in document["paths"]["/api/v1/series"]["get"]["parameters"]}

@@ -236,3 +236,11 @@ def test_a_bug_in_a_decision_costs_no_span(services: Services, monkeypatch: pyte
     assert writer.write_once() == 1
     assert len(store.spans) == 3
     assert metrics.UNSETTLED_TRACES._value.get() == before + 1
+
+
+def test_spans_of_samples_are_counted(services: Services) -> None:
+    before = metrics.sampled_spans()
+    payload = request(span(1, {"limelight.sample_rate": 0.1}), span(2)).SerializeToString()
+    services.spool.append("p", "traces", payload, NOW, 2).result(30)
+    assert writer_of(services, MemoryStore()).write_once() == 1
+    assert metrics.sampled_spans() == before + 1
