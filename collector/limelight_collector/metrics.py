@@ -82,6 +82,7 @@ CLAMPED_TIMESTAMPS = _counter("clamped_timestamps", "Items whose time was moved 
 TRUNCATED_ATTRIBUTES = _counter("truncated_attributes", "Attributes cut or dropped over the per-span caps.")
 PENDING_SPANS = _counter("pending_spans", "Early copies of spans (Logfire) that are not kept: the span comes whole.")
 SAMPLED_SPANS = _counter("sampled_spans", "Spans whose trace was kept as a sample (limelight.sample_rate).")
+DROPPED_EXEMPLARS = _counter("dropped_exemplars", "Exemplars of metric points, which are not kept.")
 AMENDED_SPANS = _counter("amended_spans", "Stored spans stored again, because later spans of their trace changed them.")
 UNSETTLED_TRACES = _counter("unsettled_traces", "Traces decided on without their earlier spans: too much to read.")
 STORAGE_INSERT_SECONDS = _histogram("storage_insert_duration_seconds", "One insert into the store.")

@@ -1,7 +1,7 @@
 """Metric points: an OTLP metrics request becomes rows of `metric_points`.
 
 A series is one metric of one resource and scope with one set of attributes; `series_id` is a hash of all of that, so a
-retry, a regrouped request and a replay give the same rows. Exemplars and the metric's metadata are not kept.
+retry, a regrouped request and a replay give the same rows. Exemplars (counted) and the metric's metadata are not kept.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric, ScopeMetrics
 
+from limelight_collector import metrics
 from limelight_collector.attributes import dumps, read_attributes
 from limelight_collector.kept_time import clamp
 from limelight_collector.normalise import Source, read_resource
@@ -49,6 +50,8 @@ def point_rows(
                 identity = _identity(shared)
                 shared |= {"project_id": project_id, "received_ns": received_ns, "description": metric.description}
                 for point in getattr(metric, kind).data_points:
+                    if kind != "summary" and point.exemplars:
+                        metrics.DROPPED_EXEMPLARS.inc(len(point.exemplars))
                     row = shared | _series(identity, point)
                     _times(row, point, received_ns, retention_ns)
                     if not has_no_value(point):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
+    Exemplar,
     ExponentialHistogram,
     ExponentialHistogramDataPoint,
     Gauge,
@@ -23,6 +24,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 
 from collector.ingest.otlp import NOW, RETENTION, SECOND, metrics_request, pairs, rows_of
+from limelight_collector import metrics
 from limelight_collector.attributes import MAX_ATTRIBUTES
 from limelight_collector.decode import Validated, validate
 from limelight_collector.errors import Rejected
@@ -307,3 +309,12 @@ def test_json_and_protobuf_give_the_same_points(metrics: list[Metric], resource:
     assert (one.spans, one.rejected, one.message) == (two.spans, two.rejected, two.message)
     assert repr(rows_of(one.payload, "metrics").points) == repr(rows_of(two.payload, "metrics").points)  # NaN is NaN
     assert len(rows_of(two.payload, "metrics").points) == two.spans
+
+
+def test_exemplars_are_counted_and_left_out() -> None:
+    before = metrics.DROPPED_EXEMPLARS._value.get()
+    said = [Exemplar(as_double=1.0, time_unix_nano=NOW, trace_id=bytes(16))] * 2
+    rows = rows_of(metrics_request(gauge(number(exemplars=said), number()), summary((0.5, 1.0))))
+    assert metrics.DROPPED_EXEMPLARS._value.get() == before + 2
+    assert len(rows) == 3
+    assert "exemplars" not in rows[0]
