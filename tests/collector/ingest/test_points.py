@@ -314,7 +314,8 @@ def test_json_and_protobuf_give_the_same_points(metrics: list[Metric], resource:
 def test_exemplars_are_counted_and_left_out() -> None:
     before = metrics.DROPPED_EXEMPLARS._value.get()
     said = [Exemplar(as_double=1.0, time_unix_nano=NOW, trace_id=bytes(16))] * 2
-    rows = rows_of(metrics_request(gauge(number(exemplars=said), number()), summary((0.5, 1.0))))
+    payload = metrics_request(gauge(number(exemplars=said), number()), summary((0.5, 1.0))).SerializeToString()
+    rows = rows_of(payload, "metrics").points
     assert metrics.DROPPED_EXEMPLARS._value.get() == before + 2
     assert len(rows) == 3
     assert "exemplars" not in rows[0]
