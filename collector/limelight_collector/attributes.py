@@ -60,12 +60,11 @@ def read_attributes(pairs: Iterable[KeyValue]) -> Attributes:
         if value:  # most are text; this loop is a quarter of what a span costs
             length = len(value)  # as sent: escaping a JSON string must not push it over the cap
             text = encode_basestring(value) if length <= _LONG_CHARS else _quote(value)
-        elif (kind := given.WhichOneof("value")) == "int_value":
-            value = given.int_value
+        elif value := given.int_value:  # only the one that is set can be other than its kind's empty value
             text = repr(value)
             length = len(text)
-        elif kind == "string_value":
-            text, length = '""', 0
+        elif given.WhichOneof("value") == "string_value":
+            value, text, length = "", '""', 0
         else:
             value = value_of(given)
             text = dumps(value)

@@ -1,12 +1,15 @@
-"""Coalesce: a span's attributes sorted into what each is for, in one pass.
+"""Coalesce: a span's attributes sorted into what each is for.
 
-`dialects.py` says which names feed which column; this is how: a name's route is looked up once and remembered.
+`dialects.py` says which names feed which column; this is how: spans of one place in a program have the same names, so
+what to do with a set of names is decided once and remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from limelight_collector import dialects
@@ -16,23 +19,27 @@ from limelight_collector.unfold import family_of, is_dropped, nest
 
 Row = dict[str, Any]
 
-_MAX_ROUTES = 20_000
-"""Names remembered: they come from clients."""
+_MAX_PLANS = 2_000
+_MAX_PLAN_CHARS = 4_000
+"""Names come from clients: plans of many or long ones are not remembered."""
+_MAX_NAMES = 20_000
+"""Names whose families are remembered."""
 _JSON_PREFIX = ("mlflow.", "model")
 """MLflow JSON-encodes every value, plain words included: also of `model` and `model_name`."""
 
+Convert = Callable[[Any], Any]
+
 
 @dataclass(frozen=True, slots=True)
-class _Route:
-    columns: tuple[tuple[str, int, Callable[[Any], Any]], ...]
-    """(column, rank, conversion): the lowest rank wins."""
-    is_content: bool
-    is_object: bool
-    family: str | None
-    is_dropped: bool
-    is_json: bool = False
-    is_column: bool = False
-    """Whether it feeds columns and nothing else, as most names do."""
+class _Plan:
+    """What to do with a span that has certain names."""
+
+    columns: tuple[tuple[str, tuple[tuple[str, Convert], ...]], ...]
+    """Column, and its sources with their conversions, best first."""
+    content: tuple[str, ...]
+    objects: tuple[str, ...]
+    dropped: list[str]
+    families: dict[str, tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -47,38 +54,62 @@ class Sorted:
 
 def coalesce(attributes: dict[str, Any]) -> Sorted:
     """The columns that are one value, each from its best source that holds a usable one, and the rest by use."""
-    found = Sorted()
-    columns = found.columns
-    ranks: dict[str, int] = {}
-    families: dict[str, dict[str, Any]] = {}
-    for key, value in attributes.items():
-        route = _ROUTES.get(key) or _route(key)
-        if route is _NOWHERE:
-            continue
-        given = parsed(value) if route.is_json else value
-        for column, rank, convert in route.columns:
-            if column not in ranks or rank < ranks[column]:
-                converted = convert(given)
-                if converted or (converted is not None and converted != "" and converted != []):
-                    columns[column] = converted
-                    ranks[column] = rank
-        if route.is_column:
-            continue
-        if route.is_dropped:
-            found.dropped.append(key)
-            continue
-        if route.is_content:
-            found.content[key] = value
-        if route.is_object:
-            found.objects[key] = value
-        if route.family is not None:
-            families.setdefault(route.family, {})[key] = value
-    for prefix, members in families.items():
-        found.content[prefix + "*"] = nest(members, prefix)
-    return found
+    names = tuple(attributes)
+    plan = _remembered(names) if sum(map(len, names)) <= _MAX_PLAN_CHARS else _plan(names)
+    columns: Row = {}
+    for column, sources in plan.columns:
+        for key, convert in sources:
+            converted = convert(attributes[key])
+            if converted or (converted is not None and converted != "" and converted != []):
+                columns[column] = converted
+                break
+    content = {key: attributes[key] for key in plan.content}
+    for prefix, keys in plan.families.items():
+        content[prefix + "*"] = nest({key: attributes[key] for key in keys}, prefix)
+    return Sorted(columns, content, {key: attributes[key] for key in plan.objects}, plan.dropped)
 
 
-def _scaled(convert: Callable[[Any], Any], scale: float) -> Callable[[Any], Any]:
+def _plan(names: tuple[str, ...]) -> _Plan:
+    columns: dict[str, list[tuple[int, str, Convert]]] = {}
+    families: dict[str, list[str]] = {}
+    kept: list[str] = []
+    dropped: list[str] = []
+    for key in names:
+        for column, rank, convert in _COLUMNS.get(key, ()):
+            columns.setdefault(column, []).append((rank, key, convert))
+        is_kept, family = _kept_family(key)
+        (kept if is_kept else dropped).append(key)
+        if is_kept and family is not None:
+            families.setdefault(family, []).append(key)
+    return _Plan(
+        tuple(
+            (column, tuple((key, convert) for _, key, convert in sorted(sources, key=itemgetter(0))))
+            for column, sources in columns.items()
+        ),
+        tuple(key for key in kept if key in _CONTENT),
+        tuple(key for key in kept if key in _OBJECTS),
+        dropped,
+        {prefix: tuple(keys) for prefix, keys in families.items()},
+    )
+
+
+_remembered = lru_cache(_MAX_PLANS)(_plan)
+
+
+@lru_cache(_MAX_NAMES)
+def _kept_family(key: str) -> tuple[bool, str | None]:
+    return key not in dialects.DROPPED and not is_dropped(key), family_of(key)
+
+
+def _conversion(column: str, key: str) -> Convert:
+    """How the value of attribute `key` becomes one of `column`."""
+    convert, scale = converter(column), dialects.SCALES.get(key)
+    if scale is not None:
+        return _scaled(convert, scale)
+    return (lambda value: convert(parsed(value))) if key.startswith(_JSON_PREFIX) else convert
+
+
+def _scaled(convert: Convert, scale: float) -> Convert:
     def scaled(value: Any) -> Any:
         converted = convert(value)
         return None if converted is None else converted * scale
@@ -86,41 +117,25 @@ def _scaled(convert: Callable[[Any], Any], scale: float) -> Callable[[Any], Any]
     return scaled
 
 
-def _build() -> dict[str, _Route]:
-    columns: dict[str, list[tuple[str, int, Callable[[Any], Any]]]] = {}
+def _by_name() -> dict[str, list[tuple[str, int, Convert]]]:
+    found: dict[str, list[tuple[str, int, Convert]]] = {}
     for column, keys in dialects.ALIASES.items():
         for rank, key in enumerate(keys):
-            convert = converter(column)
-            scale = dialects.SCALES.get(key)
-            columns.setdefault(key, []).append((column, rank, _scaled(convert, scale) if scale else convert))
-    content = {key for keys in dialects.CONTENT.values() for key in keys} | {"ai.response.text", *dialects.VERCEL_PARTS}
-    objects = {*dialects.USAGE_OBJECTS, *dialects.USAGE_DETAILS, *dialects.COST_OBJECTS}
-    objects |= {*dialects.PARAMETER_OBJECTS, *dialects.PROVIDER_OBJECTS}
-    others = {*content, *objects, *dialects.DROPPED}
-    return {
-        key: _Route(
-            tuple(columns.get(key, ())),
-            key in content,
-            key in objects,
-            family_of(key),
-            key in dialects.DROPPED,
-            is_json=key.startswith(_JSON_PREFIX),
-            is_column=key not in others and family_of(key) is None,
-        )
-        for key in {*columns, *others}
-    }
+            found.setdefault(key, []).append((column, rank, _conversion(column, key)))
+    return found
 
 
-_NOWHERE = _Route((), is_content=False, is_object=False, family=None, is_dropped=False)
-_ROUTES = _build()
-_KNOWN = len(_ROUTES)
-
-
-def _route(key: str) -> _Route:
-    """The route of a name that is in no table: a family's member, or nowhere."""
-    family = family_of(key)
-    dropped = is_dropped(key)
-    route = _NOWHERE if family is None and not dropped else _Route((), False, False, family, dropped)
-    if len(_ROUTES) < _KNOWN + _MAX_ROUTES:
-        _ROUTES[key] = route
-    return route
+_COLUMNS = _by_name()
+_CONTENT = frozenset(key for keys in dialects.CONTENT.values() for key in keys) | {
+    "ai.response.text",
+    *dialects.VERCEL_PARTS,
+}
+_OBJECTS = frozenset(
+    (
+        *dialects.USAGE_OBJECTS,
+        *dialects.USAGE_DETAILS,
+        *dialects.COST_OBJECTS,
+        *dialects.PARAMETER_OBJECTS,
+        *dialects.PROVIDER_OBJECTS,
+    )
+)

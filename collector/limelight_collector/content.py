@@ -6,6 +6,8 @@ JSON text.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from limelight_collector import dialects, messages, preview, vocabulary
@@ -15,32 +17,37 @@ from limelight_collector.parts import Part
 Row = dict[str, Any]
 
 _EMPTY = (None, "", [], {})
-_SOURCES = {column: frozenset(keys) for column, keys in dialects.CONTENT.items()}
+_REQUEST = "request"
+_SOURCES = {**dialects.CONTENT, _REQUEST: dialects.REQUEST_OBJECTS}
+Told = Mapping[str, tuple[str, ...]]
+"""Column -> its sources that a span has, best first."""
 MODEL_TYPES = frozenset({"llm", "embedding", "rerank"})
 """Observation types that call a model."""
 
 
-def fill_content(row: Row, content: dict[str, Any]) -> None:
-    """Set the content columns of `row`; `observation_type` must be set, `finish_reasons` may be."""
+def fill_content(row: Row, content: dict[str, Any]) -> list[Part]:
+    """Set the content columns of `row`; `observation_type` must be set, `finish_reasons` may be.
+
+    Returns the parts of its output messages.
+    """
     if not content:
         row["finish_reasons"] = [fold(reason) for reason in row.get("finish_reasons", ())]
-        return
+        return []
     if "ai.response.text" in content or "ai.response.toolCalls" in content:
         content = {**content, "ai.response.*": [_vercel_answer(content)]}
+    told = _told(tuple(content))
     is_embedding = row["observation_type"] == "embedding"
-    asked = {key: content[key] for key in content.keys() & dialects.SURE_MESSAGES} if is_embedding else content
-    given = _messages(asked, "input_messages", "user")
-    answer = _messages(content, "output_messages", "assistant")
+    asked = told["input_messages"]
+    given = _messages(content, _sure(asked) if is_embedding else asked, "user")
+    answer = _messages(content, told["output_messages"], "assistant")
     if answer and row.get("status") == "error" and not any(len(message) > 2 or message["parts"] for message in answer):
         answer = []  # LangChain answers for a call that failed, but says nothing
-    instructions = messages.read_instructions(_first(content, "system_instructions"))
+    instructions = messages.read_instructions(_first(content, told["system_instructions"]))
     if given:
         row["input_messages"] = dumps(given)
         instructions = instructions or messages.system_text(given)
     else:
-        row["input_text"] = _text(_first(content, "input_messages", dialects.SURE_MESSAGES)) or _text(
-            _first(content, "input_text")
-        )
+        row["input_text"] = _text(_first(content, _sure(asked))) or _text(_first(content, told["input_text"]))
         if is_embedding:
             row["input_text"] = _embedded(row["input_text"])
     if answer:
@@ -51,19 +58,21 @@ def fill_content(row: Row, content: dict[str, Any]) -> None:
         if reasons:
             row.setdefault("finish_reasons", reasons)
     elif answer is None:
-        row["output_text"] = _text(_first(content, "output_messages", dialects.SURE_MESSAGES)) or _text(
-            _first(content, "output_text")
-        )
+        sure = _sure(told["output_messages"])
+        row["output_text"] = _text(_first(content, sure)) or _text(_first(content, told["output_text"]))
     row["input_preview"] = preview.asked(given, row.get("input_text", ""))
     row["output_preview"] = preview.answered(answer, row.get("output_text", ""))
-    row["system_instructions"] = instructions or _beside_messages(content)
+    row["system_instructions"] = instructions or _beside_messages(content, told[_REQUEST])
     row["finish_reasons"] = [fold(reason) for reason in row.get("finish_reasons", ())]
-    row["tool_definition_names"] = _definitions(content)
-    row["metadata"] = _json(_metadata(content))
-    _fill_tool(row, content)
-    _fill_retrieval(row, content)
+    row["tool_definition_names"] = _definitions(content, told)
+    if told["metadata"]:
+        row["metadata"] = _json(_metadata(content, told["metadata"]))
+    _fill_tool(row, content, told)
+    _fill_retrieval(row, content, told["retrieval_documents"])
+    return [part for message in answer or () for part in message["parts"]]
 
 
+@lru_cache(1024)
 def fold(reason: str) -> str:
     """A finish reason in the conventions' words."""
     word = reason.removeprefix("FinishReason.").removeprefix("FINISH_REASON_").strip().lower().replace("-", "_")
@@ -71,12 +80,10 @@ def fold(reason: str) -> str:
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
-def _messages(content: dict[str, Any], column: str, role: str) -> list[messages.Message] | None:
-    if content.keys().isdisjoint(_SOURCES[column]):
-        return None
+def _messages(content: dict[str, Any], sources: Iterable[str], role: str) -> list[messages.Message] | None:
     hollow = None
-    for key in dialects.CONTENT[column]:
-        value = content.get(key)
+    for key in sources:
+        value = content[key]
         if not value:
             continue
         found = messages.read_messages(value, role, is_sure=key in dialects.SURE_MESSAGES)
@@ -101,33 +108,31 @@ def _vercel_answer(content: dict[str, Any]) -> Part:
     return answer
 
 
-def _beside_messages(content: dict[str, Any]) -> str:
+def _beside_messages(content: dict[str, Any], requests: Iterable[str]) -> str:
     """Instructions that are a field of the request and no message."""
-    for key in dialects.REQUEST_OBJECTS:
-        if key in content:
-            found = messages.request_instructions(content[key])
-            if found:
-                return found
+    for key in requests:
+        found = messages.request_instructions(content[key])
+        if found:
+            return found
     return ""
 
 
-def _definitions(content: dict[str, Any]) -> list[str]:
-    names = messages.tool_names(_first(content, "tool_definitions"))
-    for key in dialects.REQUEST_OBJECTS:
+def _definitions(content: dict[str, Any], told: Told) -> list[str]:
+    names = messages.tool_names(_first(content, told["tool_definitions"]))
+    for key in told[_REQUEST]:
         if names:
             break
-        if key in content:
-            names = messages.tool_names(_object(content[key]).get("tools"))
+        names = messages.tool_names(_object(content[key]).get("tools"))
     return names
 
 
 # -- tools, retrieval, metadata ----------------------------------------------------------------------------------------
-def _fill_tool(row: Row, content: dict[str, Any]) -> None:
-    row["tool_args"] = _json(_first(content, "tool_args"))
-    row["tool_result"] = _json(_first(content, "tool_result"))
-    if row["observation_type"] == "tool":
-        row["tool_args"] = row["tool_args"] or _json(row.get("input_text"))
-        row["tool_result"] = row["tool_result"] or _json(_tool_answer(parsed(row.get("output_text"))))
+def _fill_tool(row: Row, content: dict[str, Any], told: Told) -> None:
+    is_tool = row["observation_type"] == "tool"
+    if is_tool or told["tool_args"] or told["tool_result"]:
+        args, result = _json(_first(content, told["tool_args"])), _json(_first(content, told["tool_result"]))
+        row["tool_args"] = args or (_json(row.get("input_text")) if is_tool else "")
+        row["tool_result"] = result or (_json(_tool_answer(parsed(row.get("output_text")))) if is_tool else "")
 
 
 def _tool_answer(value: Any) -> Any:
@@ -136,14 +141,15 @@ def _tool_answer(value: Any) -> Any:
     return inner.get("content") if isinstance(inner, dict) and inner.get("type") == "tool" else value
 
 
-def _fill_retrieval(row: Row, content: dict[str, Any]) -> None:
-    documents = parsed(_first(content, "retrieval_documents"))
+def _fill_retrieval(row: Row, content: dict[str, Any], sources: Iterable[str]) -> None:
+    documents = parsed(_first(content, sources))
     if row["observation_type"] in ("retrieval", "rerank"):
         if documents is None:
             documents = _document_list(parsed(row.get("output_text")))
         if not row.get("retrieval_query"):
             row["retrieval_query"] = _query(parsed(row.get("input_text")))
-    row["retrieval_documents"] = dumps(_documents(documents)) if isinstance(documents, list) and documents else ""
+    if isinstance(documents, list) and documents:
+        row["retrieval_documents"] = dumps(_documents(documents))
 
 
 def _document_list(value: Any) -> Any:
@@ -189,11 +195,11 @@ _DOCUMENT_FIELDS = {
 }
 
 
-def _metadata(content: dict[str, Any]) -> Any:
+def _metadata(content: dict[str, Any], sources: tuple[str, ...]) -> Any:
     """What all sources tell; of a name in several of them, what the best one tells."""
     merged: Any = None
-    for key in reversed(dialects.CONTENT["metadata"]):
-        given = content.get(key)
+    for key in reversed(sources):
+        given = content[key]
         if given in _EMPTY:
             continue
         if not key.endswith(".*"):
@@ -206,15 +212,22 @@ def _metadata(content: dict[str, Any]) -> Any:
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
-def _first(content: dict[str, Any], column: str, among: frozenset[str] | None = None) -> Any:
+@lru_cache(4096)
+def _told(keys: tuple[str, ...]) -> Told:
+    """Which sources of each column are among `keys`; most spans of a program have the same ones."""
+    return {column: tuple(key for key in sources if key in keys) for column, sources in _SOURCES.items()}
+
+
+def _sure(sources: Iterable[str]) -> tuple[str, ...]:
+    return tuple(key for key in sources if key in dialects.SURE_MESSAGES)
+
+
+def _first(content: dict[str, Any], sources: Iterable[str]) -> Any:
     """The best source's value as sent; None where there is none."""
-    if content.keys().isdisjoint(_SOURCES[column]):
-        return None
-    for key in dialects.CONTENT[column]:
-        if key in content and (among is None or key in among):
-            value = content[key]
-            if value or value not in _EMPTY:
-                return _unquoted(value) if key in dialects.JSON_TEXTS else value
+    for key in sources:
+        value = content[key]
+        if value or value not in _EMPTY:
+            return _unquoted(value) if key in dialects.JSON_TEXTS else value
     return None
 
 

@@ -190,6 +190,8 @@ def _read(items: list[Any], role: str) -> list[Message]:
 def _message(item: Any, role: str) -> Message:
     if not isinstance(item, dict):
         return {"role": role, "parts": [read_part(item)]}
+    if tuple(item) in _PLAIN_KEYS and _is_plain(item):
+        return {**item, "parts": [*item["parts"]]}
     if isinstance(inner := item.get("message"), dict):  # OpenInference
         item = {**inner, **({"finish_reason": item["finish_reason"]} if item.get("finish_reason") else {})}
     told = _class_role(item)
@@ -212,6 +214,25 @@ def _message(item: Any, role: str) -> Message:
     if reason is not None:
         message["finish_reason"] = reason
     return message
+
+
+_PLAIN_KEYS = {("role", "parts"), ("role", "parts", "finish_reason")}
+
+
+def _is_plain(item: dict[str, Any]) -> bool:
+    """Whether a message of the conventions' own keys is one of theirs through and through: nothing but texts."""
+    role, parts = item["role"], item["parts"]
+    if not isinstance(role, str) or not role or role in _ROLES or not isinstance(parts, list):
+        return False
+    if "finish_reason" in item and not (isinstance(item["finish_reason"], str) and item["finish_reason"]):
+        return False
+    return all(
+        isinstance(part, dict)
+        and tuple(part) == ("type", "content")
+        and part["type"] == "text"
+        and isinstance(part["content"], str)
+        for part in parts
+    )
 
 
 def _class_role(item: dict[str, Any]) -> str | None:

@@ -33,6 +33,9 @@ from limelight_collector.usage import as_object, read_cost, read_usage
 
 Row = dict[str, Any]
 
+OUTPUT_PARTS = "output_parts"
+"""Beside the columns of a fresh row: the parts of its output messages, so that detectors need not decode them again."""
+
 _MAX_UINT32 = 2**32 - 1
 _MAX_STREAM_S = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -82,7 +85,7 @@ def span_row(
     if scope.name.startswith(_INVENTORS):
         _forget_invented(row)
     name_model(row)
-    fill_content(row, {**events, **sorted_.content} if events else sorted_.content)
+    row[OUTPUT_PARTS] = fill_content(row, {**events, **sorted_.content} if events else sorted_.content)
     if row["observation_type"] in MODEL_TYPES:
         fill_response(row, sorted_.content)
     elif row["observation_type"] == "tool":

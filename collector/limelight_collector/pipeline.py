@@ -100,7 +100,7 @@ def rows(record: Record, retention_ns: int, price: Callable[[dict[str, Any]], No
                 )
                 price(row)
                 found.spans.append(row)
-                found.flags.extend(flags.detect(row))
+                found.flags.extend(flags.detect(row, row.pop(normalise.OUTPUT_PARTS)))
                 if row["events"]:
                     found.scores.extend(normalise.span_scores(span, record.project_id))
     return found

@@ -14,7 +14,8 @@ from limelight_collector.attributes import loads
 from limelight_collector.batch import Flag
 
 Row = dict[str, Any]
-"""A span's columns plus `output_parts`, the parts of its output messages."""
+Parts = list[dict[str, Any]]
+"""The parts of a span's output messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +28,16 @@ class Detector:
     severity: str
     source: str
     confidence: float
-    find: Callable[[Row], str | None]
+    find: Callable[[Row, Parts], str | None]
 
 
-def detect(row: Row, detectors: tuple[Detector, ...] = ()) -> Iterator[Flag]:
-    """The flags of one span; spans that are no model calls have none."""
+def detect(row: Row, parts: Parts | None = None) -> Iterator[Flag]:
+    """The flags of one span; spans that are no model calls have none. `parts`: of its output messages, where known."""
     if row.get("observation_type") != "llm":
         return
-    seen = {**row, "output_parts": _parts(row)}
-    for detector in detectors or DETECTORS:
-        evidence = detector.find(seen)
+    said = _parts(row) if parts is None else parts
+    for detector in DETECTORS:
+        evidence = detector.find(row, said)
         if evidence is not None:
             yield Flag(
                 project_id=row["project_id"],
@@ -54,12 +55,12 @@ def detect(row: Row, detectors: tuple[Detector, ...] = ()) -> Iterator[Flag]:
             )
 
 
-def _parts(row: Row) -> list[dict[str, Any]]:
+def _parts(row: Row) -> Parts:
     messages: Any = loads(row.get("output_messages") or "[]")
     return [part for message in messages for part in message["parts"]]
 
 
-def find_truncated(row: Row) -> str | None:
+def find_truncated(row: Row, _parts: Parts) -> str | None:
     """The answer stopped at a length limit."""
     if "length" not in row.get("finish_reasons", ()):
         return None
@@ -72,7 +73,7 @@ def find_truncated(row: Row) -> str | None:
 _NOT_EMPTY = frozenset({"length", "content_filter", "error", "tool_call"})
 
 
-def find_empty(row: Row) -> str | None:
+def find_empty(row: Row, parts: Parts) -> str | None:
     """The call finished well and yet there is nothing in the answer: no text, tool call, reasoning or refusal.
 
     A call that ended for a tool call is not empty: some libraries leave the tool call out of the answer they send, and
@@ -81,10 +82,10 @@ def find_empty(row: Row) -> str | None:
     if row.get("status") == "error" or not _NOT_EMPTY.isdisjoint(row.get("finish_reasons", ())):
         return None
     ended = row.get("output_messages") and row.get("finish_reasons")
-    captured = bool(row.get("output_text") or row["output_parts"] or ended)
+    captured = bool(row.get("output_text") or parts or ended)
     if not captured:
         return "0 output tokens" if row.get("output_tokens") == 0 else None
-    if (row.get("output_text") or "").strip() or any(_says_something(part) for part in row["output_parts"]):
+    if (row.get("output_text") or "").strip() or any(map(_says_something, parts)):
         return None
     return "the captured answer has no text, tool call, reasoning or refusal"
 
@@ -108,12 +109,12 @@ _REFUSAL = re.compile(
 """Openings of a refusal. Anchored at the start of the answer and bound to verbs of helping: "I can't wait" is none."""
 
 
-def find_refusal(row: Row) -> str | None:
+def find_refusal(row: Row, parts: Parts) -> str | None:
     """The provider filtered the answer, or the model declined in a part made for it or in its opening words."""
     if "content_filter" in row.get("finish_reasons", ()):
         return "finish reason content_filter"
     texts: list[str] = [row.get("output_text") or ""]
-    for part in row["output_parts"]:
+    for part in parts:
         content = part.get("content")
         if not isinstance(content, str):
             continue

@@ -11,10 +11,11 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from collector.ingest.otlp import NOW, RETENTION, SECOND, TRACE, any_value, logs, pairs, request, row, rows_of, span
-from limelight_collector import normalise
+from limelight_collector import coalesce, normalise
 from limelight_collector.attributes import MAX_ATTRIBUTES, MAX_VALUE_CHARS, TRUNCATED
 from limelight_collector.batch import Batch
 from limelight_collector.dialects import ALIASES, CONTENT
+from limelight_collector.messages import read_messages
 from limelight_collector.store.columns import BY_NAME
 
 LLM = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini"}
@@ -455,3 +456,26 @@ def test_an_early_copy_of_a_span_is_not_kept() -> None:
         span(1, {"logfire.span_type": "pending_span"}), span(2, {"logfire.span_type": "span"}), scope="logfire.openai"
     )
     assert [row["span_id"] for row in rows_of(early.SerializeToString()).spans] == [span(2).span_id]
+
+
+def test_names_of_any_number_and_length_are_read_and_only_usual_ones_remembered() -> None:
+    before = coalesce._remembered.cache_info().currsize  # pyright: ignore[reportPrivateUsage]
+    long = {f"gen_ai.prompt.{n}.{'x' * 40}": "y" for n in range(90)}
+    found = coalesce.coalesce({**long, "gen_ai.request.model": "m", "hidden_params": "secret"})
+    assert found.columns == {"request_model": "m"}
+    assert found.dropped == ["hidden_params"]
+    assert len(found.content["gen_ai.prompt.*"]) == 90
+    assert coalesce._remembered.cache_info().currsize == before  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"type": "text", "content": "a"}, {"content": "a", "type": "text"}, {"type": "text", "content": "a", "x": 1}],
+)
+@pytest.mark.parametrize("message", [{"role": "user"}, {"role": "human"}, {"role": ""}, {"role": "user", "name": None}])
+@pytest.mark.parametrize("reason", [{}, {"finish_reason": "stop"}, {"finish_reason": None}, {"finish_reason": ""}])
+def test_messages_of_the_conventions_are_what_any_others_become(
+    part: dict[str, Any], message: dict[str, Any], reason: dict[str, Any]
+) -> None:
+    (found,) = read_messages([{**message, "parts": [part], **reason}], "user") or []
+    assert found == {"role": "user", "parts": [part], **(reason if reason.get("finish_reason") else {})}
