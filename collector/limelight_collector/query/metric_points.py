@@ -41,16 +41,21 @@ _LEVELS = {
     "last": "argMax(value, (time, series_id))",
     **{name: f"quantile({share})(value)" for name, share in _QUANTILES.items()},
 }
+_MORE = "sum(state.1 - if(is_more, before.1, 0))"
+_MORE_SUM = "sum(state.2 - if(is_more, before.2, 0))"
 _ADDED = {
-    ("counter", "sum"): "sum(sign * part.1)",
-    ("counter", "rate"): "sum(sign * part.1)",
-    ("histogram", "count"): "sum(sign * part.1)",
-    ("histogram", "rate"): "sum(sign * part.1)",
-    ("histogram", "sum"): "sum(sign * part.2)",
-    ("histogram", "avg"): "sum(sign * part.2) / nullIf(sum(sign * part.1), 0)",
+    ("counter", "sum"): _MORE,
+    ("counter", "rate"): _MORE,
+    ("histogram", "count"): _MORE,
+    ("histogram", "rate"): _MORE,
+    ("histogram", "sum"): _MORE_SUM,
+    ("histogram", "avg"): f"{_MORE_SUM} / nullIf({_MORE}, 0)",
 }
-_NOT_EXPONENTIAL = "0, 0, emptyArrayUInt64(), 0, emptyArrayUInt64(), 0"
+_MORE_COUNTS = """arrayMap((now, then) -> toInt64(now) - toInt64(then),
+    sumForEach(state) AS whole, arrayResize(sumForEachIf(before, is_more), length(whole)))"""
+_SIGNED = "arrayJoin(if(is_more, [(1, state), (-1, before)], [(1, state)]))"
 _EXPONENTIAL = "scale, positive_offset, positive_counts, negative_offset, negative_counts, zero_count"
+_NONE = "(emptyArrayInt64(), emptyArrayInt64())"
 
 
 def find_metrics(store: Store, window: Window, *, filter_text: str) -> list[dict[str, Any]]:
@@ -177,32 +182,10 @@ def _added(store: Store, question: Question, aggregation: str, family: Family) -
 
 # -- histograms --------------------------------------------------------------------------------------------------------
 def _of_buckets(store: Store, question: Question, aggregation: str, *, is_exponential: bool) -> list[dict[str, Any]]:
-    """Quantiles (and the largest value) of all that a group's histograms counted, whatever their bounds.
-
-    Without an exponential one among them (not `is_exponential`) its columns are not read.
-    """
+    """Quantiles (and the largest value) of all that a group's histograms counted, whatever their bounds."""
     sql = PointSql(question, lookback_ns=LOOKBACK_NS)
-    increases = sql.increases(
-        "assumeNotNull(count)",
-        f"(bucket_bounds, bucket_counts, {_EXPONENTIAL if is_exponential else _NOT_EXPONENTIAL})",
-        known="isNotNull(count)",
-        form="cityHash64(bucket_bounds)",
-    )
-    measures = [
-        "part.1 AS bounds",
-        "part.3 AS exponent",
-        "sumForEach(arrayMap(c -> sign * toInt64(c), part.2))",
-        "sumMap(arrayMap(i -> toInt64(part.4 + i), range(length(part.5))), arrayMap(c -> sign * toInt64(c), part.5))",
-        "sumMap(arrayMap(i -> toInt64(part.6 + i), range(length(part.7))), arrayMap(c -> sign * toInt64(c), part.7))",
-        "sum(sign * toInt64(part.8))",
-        "countIf(sign = 1) = countIf(sign = 1 AND isNotNull(largest)) AS all_known",
-        "maxIf(largest, sign = 1)",
-    ]
-    found = store.query(
-        f"SELECT {', '.join([*sql.keys, *measures])} FROM ({increases}){sql.grouped('bounds', 'exponent')}",
-        sql.parameters,
-        max_rows=MAX_ROWS,
-    )
+    selected = _of_any_buckets(sql) if is_exponential else _of_explicit_buckets(sql)
+    found = store.query(selected, sql.parameters, max_rows=MAX_ROWS)
     groups: dict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
     width = len(sql.keys)
     for row in found.rows:
@@ -210,6 +193,47 @@ def _of_buckets(store: Store, question: Question, aggregation: str, *, is_expone
     if not groups and not sql.keys:
         return [sql.row((None,))]
     return [sql.row((*keys, _of_forms(forms, aggregation))) for keys, forms in groups.items()]
+
+
+def _of_explicit_buckets(sql: PointSql) -> str:
+    """SQL of keys, bounds, scale, explicit, positive, negative and zero counts, and the largest value, by bounds.
+
+    Bounds are the same at each point of a form, so counts alone are compared with those of the point before.
+    """
+    increases = sql.increases(
+        "assumeNotNull(count)",
+        "bucket_counts",
+        "bucket_bounds",
+        known="isNotNull(count)",
+        form="cityHash64(bucket_bounds)",
+    )
+    measures = [
+        *("any(bucket_bounds)", "0 AS exponent", _MORE_COUNTS, _NONE, _NONE, "0"),
+        *("count() = countIf(isNotNull(largest))", "max(largest)"),
+    ]
+    return f"SELECT {', '.join([*sql.keys, *measures])} FROM ({increases}){sql.grouped('form')}"
+
+
+def _of_any_buckets(sql: PointSql) -> str:
+    """The same where some are exponential: a stream may change its scale, so states are added and taken off whole."""
+    increases = sql.increases(
+        "assumeNotNull(count)",
+        f"(bucket_bounds, bucket_counts, {_EXPONENTIAL})",
+        known="isNotNull(count)",
+        form="cityHash64(bucket_bounds)",
+    )
+    signed = f"SELECT *, {_SIGNED} AS part, part.1 AS sign, part.2 AS held FROM ({increases})"
+    measures = [
+        "held.1 AS bounds",
+        "held.3 AS exponent",
+        "sumForEach(arrayMap(c -> sign * toInt64(c), held.2))",
+        "sumMap(arrayMap(i -> toInt64(held.4 + i), range(length(held.5))), arrayMap(c -> sign * toInt64(c), held.5))",
+        "sumMap(arrayMap(i -> toInt64(held.6 + i), range(length(held.7))), arrayMap(c -> sign * toInt64(c), held.7))",
+        "sum(sign * toInt64(held.8))",
+        "countIf(sign = 1) = countIf(sign = 1 AND isNotNull(largest)) AS all_known",
+        "maxIf(largest, sign = 1)",
+    ]
+    return f"SELECT {', '.join([*sql.keys, *measures])} FROM ({signed}){sql.grouped('bounds', 'exponent')}"
 
 
 def _of_forms(forms: list[tuple[Any, ...]], aggregation: str) -> float | None:

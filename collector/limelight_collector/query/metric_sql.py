@@ -66,10 +66,11 @@ class PointSql:
         selected = ", ".join([*self._selected, "time", "series_id", *columns])
         return f"SELECT {selected} FROM metric_points FINAL WHERE {self._condition} AND {known}"
 
-    def increases(self, total: str, state: str, *, known: str, form: str = "0") -> str:
-        """SQL of the increases: keys, `sign` (1 or -1), `part` (what is to be added `sign` times) and `largest`.
+    def increases(self, total: str, state: str, *columns: str, known: str, form: str = "0") -> str:
+        """SQL of the increases: keys, `form`, `state`, `before`, `is_more`, `largest` and the names of `columns`.
 
-        `total` never falls without a reset; `state` is a tuple that adds up among points of one series and `form`.
+        `total` never falls without a reset. A point adds its `state`, less the state `before` it in the same series and
+        `form` where `is_more`; else `before` means nothing.
         """
         points = self.points(
             "original_ns",
@@ -79,19 +80,18 @@ class PointSql:
             f"{total} AS total",
             f"{state} AS state",
             "if(temporality = 'delta', max, NULL) AS largest",
+            *columns,
             known=known,
         )
-        keys = "".join(f"{key}, " for key in self.keys)
+        selected = ", ".join([*self.keys, "form", "state", "before", "is_more", "largest", *columns])
         lagged = f"""SELECT *, row_number() OVER stream AS nth, lagInFrame(total) OVER stream AS total_before,
             lagInFrame(state) OVER stream AS before FROM ({points})
             WINDOW stream AS (PARTITION BY series_id, if(temporality = 'delta', 0, start_ns), form
                 ORDER BY time, original_ns ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"""
-        signed = f"""SELECT *, multiIf(temporality = 'delta', [1], nth > 1 AND total >= total_before, [1, -1],
-            nth > 1 OR ({_WHOLE}), [1], []) AS signs
-            FROM ({lagged}) WHERE time >= fromUnixTimestamp64Nano({{from_ns:Int64}})"""
-        return (
-            f"SELECT {keys}sign, if(sign = 1, state, before) AS part, largest FROM ({signed}) ARRAY JOIN signs AS sign"
-        )
+        counted = f"""SELECT *, temporality != 'delta' AND nth > 1 AND total >= total_before AS is_more
+            FROM ({lagged}) WHERE time >= fromUnixTimestamp64Nano({{from_ns:Int64}})
+            AND (temporality = 'delta' OR nth > 1 OR ({_WHOLE}))"""
+        return f"SELECT {selected} FROM ({counted})"
 
     def rows(self, store: Store, source: str, measure: str) -> list[dict[str, Any]]:
         """The answer: `measure` (SQL) of each group of `source` as `value`, None where it is unknown."""

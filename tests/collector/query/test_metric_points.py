@@ -205,6 +205,21 @@ def test_a_cumulative_histogram_is_asked_for_its_increases(store: Store) -> None
     assert values(ask(store, "cumulative", "p50")) == {1: pytest.approx(1.5), 2: 2.0, 3: pytest.approx(0.5)}
 
 
+def test_a_histogram_that_falls_without_a_new_start_counts_whole(store: Store) -> None:
+    said: dict[str, Any] = {"temporality": "cumulative", "start": -5}
+    counts = {-1: [100, 0, 0], 1: [100, 10, 0], 2: [0, 0, 3], 3: [4, 0, 3]}
+    insert(store, "fallen", *(histogram(1, minute, found, **said) for minute, found in counts.items()))
+    assert values(ask(store, "fallen", "count")) == {1: 10.0, 2: 3.0, 3: 4.0}
+    assert values(ask(store, "fallen", "p50")) == {1: pytest.approx(1.5), 2: 2.0, 3: pytest.approx(0.5)}
+
+
+def test_bucket_counts_that_come_and_go_are_no_failure(store: Store) -> None:
+    said: dict[str, Any] = {"temporality": "cumulative", "start": -5, "bucket_bounds": []}
+    rows = [histogram(1, n, counts, count=n + 2, **said) for n, counts in ((-1, []), (1, [3]), (2, []), (3, [5]))]
+    insert(store, "come-and-go", *rows)
+    assert set(values(ask(store, "come-and-go", "p50"))) == {1, 2, 3}
+
+
 def test_histograms_with_other_bounds_and_exponential_ones_are_one_distribution(store: Store) -> None:
     insert(
         store,
