@@ -63,10 +63,10 @@ def read_attributes(pairs: Iterable[KeyValue]) -> Attributes:
         elif value := given.int_value:  # only the one that is set can be other than its kind's empty value
             text = repr(value)
             length = len(text)
-        elif given.WhichOneof("value") == "string_value":
+        elif (kind := given.WhichOneof("value")) == "string_value":
             value, text, length = "", '""', 0
         else:
-            value = value_of(given)
+            value = _value(given, kind)
             text = dumps(value)
             length = len(text)
         if len(values) >= MAX_ATTRIBUTES and key not in values:
@@ -88,7 +88,10 @@ def read_attributes(pairs: Iterable[KeyValue]) -> Attributes:
 
 def value_of(value: AnyValue) -> Any:
     """`value` as str, bool, int, float, list, dict or None; bytes become the text `base64:<…>`, NaN its name."""
-    kind = value.WhichOneof("value")
+    return _value(value, value.WhichOneof("value"))
+
+
+def _value(value: AnyValue, kind: str | None) -> Any:
     if kind == "string_value":
         return value.string_value
     if kind == "int_value":

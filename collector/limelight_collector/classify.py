@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from limelight import semconv as s
@@ -19,9 +18,9 @@ _LOGFIRE_ANSWERS = frozenset({s.OUTPUT_MESSAGES, "response_data"})
 _PLAIN = frozenset(vocabulary.HOSTS.values()) | {"ollama", "vllm", "azure"}
 
 
-def observation_type(attributes: dict[str, Any], span: Span, scope: InstrumentationScope, found: Row) -> str:
+def observation_type(attributes: dict[str, Any], span: Span, scope_name: str, found: Row) -> str:
     """The `observation_type`: a dialect's own word for it, else what the operation says, else a model with usage."""
-    if scope.name in vocabulary.TOLD_AT_THE_END and _opens_stream(attributes, span, found):
+    if scope_name in vocabulary.TOLD_AT_THE_END and _opens_stream(attributes, span, found):
         return "span"
     for key in dialects.KIND_KEYS:
         if key in attributes:
@@ -31,7 +30,7 @@ def observation_type(attributes: dict[str, Any], span: Span, scope: Instrumentat
     vercel = attributes.get("ai.operationId")
     if isinstance(vercel, str):
         return vocabulary.VERCEL_OPERATIONS.get(vercel.rpartition(".")[2], "chain")
-    if span.name == "llm_request" or scope.name in vocabulary.ENGINE_SCOPES:
+    if span.name == "llm_request" or scope_name in vocabulary.ENGINE_SCOPES:
         return "engine"
     if found.get("mcp_method") == "tools/call":
         return "tool"

@@ -71,18 +71,19 @@ def span_row(
     sorted_ = coalesce(attributes.values)
     found = sorted_.columns
     row = _identity(source, scope, span, project_id, received_ns)
-    streamed_ns = _streamed_ns(attributes.values) if scope.name in vocabulary.TOLD_AT_THE_END else 0
+    scope_name = row["scope_name"]
+    streamed_ns = _streamed_ns(attributes.values) if scope_name in vocabulary.TOLD_AT_THE_END else 0
     if streamed_ns:
         found["is_stream"] = True
     row.update(_times(span, received_ns, retention_ns, streamed_ns))
     row["environment"] = found.pop("environment", "") or source.environment
     row.update(found)
-    row["observation_type"] = observation_type(attributes.values, span, scope, found)
+    row["observation_type"] = observation_type(attributes.values, span, scope_name, found)
     row["operation"] = operation(row, attributes.values)
     events = _events(row, span, attributes)
     if sorted_.objects:
         _objects(row, sorted_.objects)
-    if scope.name.startswith(_INVENTORS):
+    if scope_name.startswith(_INVENTORS):
         _forget_invented(row)
     name_model(row)
     row[OUTPUT_PARTS] = fill_content(row, {**events, **sorted_.content} if events else sorted_.content)
@@ -99,11 +100,14 @@ def span_row(
     return row
 
 
-def is_pending(scope: InstrumentationScope, span: Span) -> bool:
+def sends_early_copies(scope: InstrumentationScope) -> bool:
+    """Whether spans of this scope may be early copies (`is_pending`)."""
+    return scope.name.startswith("logfire")
+
+
+def is_pending(span: Span) -> bool:
     """Whether this is an early copy of a span that arrives whole later (Logfire's pending spans)."""
-    return scope.name.startswith("logfire") and any(
-        pair.key == "logfire.span_type" and pair.value.string_value == _PENDING for pair in span.attributes
-    )
+    return any(pair.key == "logfire.span_type" and pair.value.string_value == _PENDING for pair in span.attributes)
 
 
 # -- identity and time -------------------------------------------------------------------------------------------------

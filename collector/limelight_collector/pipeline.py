@@ -91,8 +91,9 @@ def rows(record: Record, retention_ns: int, price: Callable[[dict[str, Any]], No
     for resource_spans in request.resource_spans:
         source = normalise.read_resource(resource_spans.resource)
         for scope_spans in resource_spans.scope_spans:
+            may_be_early = normalise.sends_early_copies(scope_spans.scope)
             for span in scope_spans.spans:
-                if normalise.is_pending(scope_spans.scope, span):
+                if may_be_early and normalise.is_pending(span):
                     metrics.PENDING_SPANS.inc()
                     continue
                 row = normalise.span_row(

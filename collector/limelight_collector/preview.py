@@ -35,9 +35,11 @@ def answered(messages: Any, text: str) -> str:
 
 def line(text: str) -> str:
     """The beginning of a text as one line of at most `LENGTH` characters."""
-    found = " ".join(text[:_ENOUGH].split())
-    if len(found) <= LENGTH and len(text) > _ENOUGH:
-        found = " ".join(text[:_READ].split())
+    found = text[: LENGTH + 1]
+    if not found.isprintable() or "  " in found or found[:1] == " " or found[-1:] == " ":  # all but plain prose
+        found = " ".join(text[:_ENOUGH].split())
+        if len(found) <= LENGTH and len(text) > _ENOUGH:
+            found = " ".join(text[:_READ].split())
     return found if len(found) <= LENGTH else found[: LENGTH - 1] + "…"
 
 

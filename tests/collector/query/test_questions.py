@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from collector.store.rows import SECOND, T0, batch, flag, llm, span
 from limelight_collector.errors import QueryLimit, Rejected
-from limelight_collector.preview import LENGTH
+from limelight_collector.preview import LENGTH, line
 from limelight_collector.query.errors import error_groups
 from limelight_collector.query.flags import find_flags
 from limelight_collector.query.preview import input_preview, output_preview
@@ -249,6 +249,16 @@ def test_flags_page_and_filter(store: Store) -> None:
     assert len({item["id"] for item in found}) == len(found) == 12
     only = pages(find_flags, store=store, window=window("f"), code="empty", filter_text='request_model = "a"', limit=2)
     assert [(item["code"], item["request_model"]) for item in only] == [("empty", "a")] * 3
+
+
+@given(
+    st.lists(st.sampled_from([" ", "  ", "\n", "\t", "\u2028", "\xa0", "a", "word", "é" * 9, "x" * 60]), max_size=200),
+    st.integers(0, 1200),
+)
+def test_a_preview_is_the_beginning_in_one_line(pieces: list[str], length: int) -> None:
+    text = "".join(pieces)[:length]
+    whole = " ".join(text[: 4 * LENGTH].split())
+    assert line(text) == (whole if len(whole) <= LENGTH else whole[: LENGTH - 1] + "…")
 
 
 def test_flags_show_previews_as_stored_and_those_of_older_rows_from_their_messages(store: Store) -> None:
