@@ -10,6 +10,7 @@ _ALONE = re.compile(
     re.IGNORECASE,
 )
 _ALTER = re.compile(r"\s*ALTER\s+TABLE\b", re.IGNORECASE)
+_RECIPE = re.compile(r"\bMODIFY\s+COLUMN\s+\w+\s+(MATERIALIZED|DEFAULT)\b", re.IGNORECASE)
 _CHANGE = re.compile(
     r"\b(DROP\s+(COLUMN|PARTITION|PART)|(MODIFY|ALTER|CLEAR|RENAME)\s+COLUMN|MODIFY\s+(TTL|ORDER\s+BY)|DELETE|UPDATE|"
     r"REPLACE\s+PARTITION|DETACH|MOVE\s+PARTITION|CLEAR)\b",
@@ -26,5 +27,9 @@ class DestructiveMigration(Exception):
 
 
 def is_destructive(statement: str) -> bool:
-    """Whether a statement drops, empties or rewrites what is stored (a changed column type rewrites it)."""
-    return bool(_ALONE.match(statement) or (_ALTER.match(statement) and _CHANGE.search(statement)))
+    """Whether a statement drops, empties or rewrites what is stored (a changed column type rewrites it).
+
+    How the engine makes a column out of others is no data: that may change.
+    """
+    changed = _RECIPE.sub("", statement)
+    return bool(_ALONE.match(changed) or (_ALTER.match(changed) and _CHANGE.search(changed)))
