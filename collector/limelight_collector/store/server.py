@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from limelight_collector.settings import Settings
 
-OLDEST = (24, 8)
-"""The oldest server that is taken. 24.3 switched on the analyzer, whose name resolution the queries rely on, and
-lightweight deletes are older (23.3); 24.8 is the first long-term release that came after its teething troubles. The
-engine that everything is tested with is that of chDB, 26.9.
+OLDEST = (26, 3)
+"""The oldest server that is taken: full-text search needs `caseFoldUTF8`. The engine that everything is tested with is
+that of chDB, 26.9.
 """
 
 CHANGING = {

@@ -122,7 +122,7 @@ def test_an_address_that_cannot_work_is_said(tmp_path: Path, url: str, message: 
 def test_an_old_server_is_refused_untouched(tmp_path: Path) -> None:
     with double(tmp_path / "engine", version="24.3.18.7") as url:
         said = refusal(Settings(data_dir=tmp_path / "data", clickhouse_url=f"{url}/limelight"))
-        assert "has version 24.3.18.7; Limelight needs 24.8 or newer" in said
+        assert "has version 24.3.18.7; Limelight needs 26.3 or newer" in said
         client = connect(Settings(data_dir=tmp_path, clickhouse_url=url), {})
         assert "limelight" not in [row[0] for row in client.query("SHOW DATABASES").result_rows]
         client.close()
