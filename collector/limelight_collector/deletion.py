@@ -27,7 +27,7 @@ log = logging.getLogger("limelight.deletion")
 
 DELETIONS_EVERY_S = 2.0
 
-_TABLES = (*deletion_sql.VERSIONS, *deletion_sql.SUMMARIES)
+_TABLES = (*deletion_sql.VERSIONS, *deletion_sql.SUMMARIES, *deletion_sql.OF_MINUTES)
 _MOST_PASSES = 10
 _SYNCED = ("min_rows_to_fsync_after_merge", "min_compressed_bytes_to_fsync_after_merge")
 
@@ -81,6 +81,7 @@ class Deletions:
                 deletion = self._delete(deletion, portion)
             if deletion.kind == "everything":
                 self._forget_rollups(deletion)
+            self._forget_minutes(deletion, deletion_sql.minutes_that_name(self._store, deletion))
             self._remove_old_parts(tables)
         deletion = self._drop_letters(deletion, {"traces": hexes(named)})
         spool_erasure.scrub(self._spool)
@@ -126,8 +127,7 @@ class Deletions:
                 break
         else:
             raise Unavailable("rows keep coming back; trying again")
-        if portion["minutes"]:
-            rollups.touch(self._store, deletion.project_id, portion["minutes"])
+        self._forget_minutes(deletion, portion["minutes"])
         return self._requests.save(self._drop_letters(deletion, portion), portion=None)
 
     def _delete_rows(self, deletion: Deletion, portion: Portion) -> None:
@@ -141,10 +141,19 @@ class Deletions:
             self._store.execute(f"ALTER TABLE {table} DELETE WHERE {condition}", given)
             self._store.execute(f"INSERT INTO {table} {left.format(condition)}", given)  # of what came since
 
+    def _forget_minutes(self, deletion: Deletion, minutes: list[int]) -> None:
+        """Have these minutes computed again, and remove what the tables of minutes have of them: it is read no more."""
+        if not minutes:
+            return
+        rollups.touch(self._store, deletion.project_id, minutes)
+        condition, given = deletion_sql.of_minutes(deletion, minutes)
+        for table in deletion_sql.OF_MINUTES:
+            self._store.execute(f"ALTER TABLE {table} DELETE WHERE {condition}", given)
+
     def _forget_rollups(self, deletion: Deletion) -> None:
         """Remove the project's rollups; what came since the request is computed again."""
         given = deletion_sql.parameters(deletion, {})
-        for table in deletion_sql.ROLLUPS:
+        for table in (*deletion_sql.ROLLUPS, *deletion_sql.OF_MINUTES):
             self._store.execute(f"ALTER TABLE {table} DELETE WHERE project_id = {{project_id:String}}", given)
         minutes = deletion_sql.minutes_left(self._store, deletion)
         if minutes:

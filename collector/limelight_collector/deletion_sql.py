@@ -43,6 +43,8 @@ SUMMARIES = {
 """Tables that views fill from those, and how to fill them again from what is left (migrations 0002, 0004, 0005)."""
 ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h")
 """They name no person, trace or text; a project's go with all its data."""
+OF_MINUTES = ("traces_1m", "users_1m", "errors_1m")
+"""They do. Where something of a minute goes, all of their rows of that minute go, and are computed again."""
 
 _MINUTES = "SELECT DISTINCT toUnixTimestamp(toStartOfMinute(start_time)) FROM spans"
 _MINE = "project_id = {project_id:String}"
@@ -100,6 +102,24 @@ def counted(store: Store, deletion: Deletion, portion: Portion) -> dict[str, int
 def minutes(store: Store, deletion: Deletion, portion: Portion) -> list[int]:
     """Starts of the minutes (seconds since 1970) of the portion's spans: their rollups are to be computed again."""
     return column(store, f"{_MINUTES} WHERE {until(portion, 'spans')}", parameters(deletion, portion))
+
+
+def of_minutes(deletion: Deletion, minutes: list[int]) -> tuple[str, dict[str, Any]]:
+    """SQL of the rows of the tables of minutes that may name what is deleted, and its parameters."""
+    return f"{_MINE} AND toUnixTimestamp(bucket) IN {{minutes:Array(UInt32)}}", {
+        "project_id": deletion.project_id,
+        "minutes": minutes,
+    }
+
+
+def minutes_that_name(store: Store, deletion: Deletion) -> list[int]:
+    """Minutes of which a row that is gone still says whose it was: none of the person's spans leads there any more."""
+    if deletion.kind not in _NAMED_BY:
+        return []
+    found = (
+        f"SELECT DISTINCT toUnixTimestamp(bucket) FROM users_1m WHERE {_MINE} AND {deletion.kind} = {{value:String}}"
+    )
+    return column(store, f"{found} AND is_gone", parameters(deletion, {}) | {"value": deletion.value})
 
 
 def minutes_left(store: Store, deletion: Deletion) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from limelight_collector import metrics
 from limelight_collector.canary import PROJECT as CANARY_PROJECT
-from limelight_collector.deletion_sql import ROLLUPS
+from limelight_collector.deletion_sql import OF_MINUTES, ROLLUPS
 from limelight_collector.errors import QueryLimit, Rejected, Unavailable
 from limelight_collector.retention import Cut, Policy, cut_by_age, cut_by_size
 from limelight_collector.store import Store
@@ -31,9 +31,9 @@ DAY_NS = 86_400 * 10**9
 _MOST_STATEMENTS = 200
 _SIZED = {"flags": "start_time", "logs": "time", "metric_points": "time", "spans": "start_time"}
 """Tables whose bytes count, and their times; spans last, because they say which traces are kept."""
-_TIMES = {**_SIZED, **dict.fromkeys(ROLLUPS, "bucket")}
-"""Tables in partitions of a day of this time. Where traces of a day are kept, its rollups stay as they were."""
-_OF_TRACES = ("logs", "spans")
+_TIMES = {**_SIZED, **dict.fromkeys((*OF_MINUTES, *ROLLUPS), "bucket")}
+"""Tables in partitions of a day of this time. Where traces of a day are kept, its sums stay as they were."""
+_OF_TRACES = ("logs", "spans", "traces_1m", "errors_1m")
 """Tables of which a kept trace keeps its rows. (Every row of `flags` belongs to a kept trace.)"""
 _NO_SUCH_PART = 232  # ClickHouse: NO_SUCH_DATA_PART
 

@@ -1,9 +1,10 @@
-"""Rollups: sums and sketches of model calls at a minute and an hour, computed again for every bucket that was touched.
+"""Rollups and tables of minutes: computed from spans, and computed again for every bucket that was touched.
 
 Nothing is added up at insert: a bucket is computed from its de-duplicated spans once it has been quiet for a while, and
 again whenever something in it was stored, changed or deleted since. So retries, late spans, verdicts that change,
 deletions and new prices all come out right. The hour is computed from its minutes. Each step may be repeated after a
-crash: the same state of the spans gives the same rows under the same version.
+crash: the same state of the spans gives the same rows under the same version. Minutes have two states (`rolled`): one
+of their rollup, one of the tables of minutes (query/minutes.py).
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from limelight_collector.query.errors import ERRORS
 from limelight_collector.query.measures import DIMENSIONS, MERGED, NOTHING, PARTS, REQUESTS
+from limelight_collector.query.minutes import STEP_S as TABLES_STEP_S
+from limelight_collector.query.minutes import MinuteTable
 from limelight_collector.query.ranges import buckets_within, merged, starts_within
+from limelight_collector.query.trace_minutes import TRACES
+from limelight_collector.query.user_minutes import USERS
 from limelight_collector.query.window import Window
 
 if TYPE_CHECKING:
@@ -26,13 +32,19 @@ QUIET_S = 10
 ROLL_EVERY_S = 10
 """Seconds between two turns."""
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
+MINUTE_TABLES: tuple[MinuteTable, ...] = (TRACES, USERS, ERRORS)
 
 _LOOK_BACK_S = 600
 _FULL_LOOK_EVERY_S = 3600
 _MAX_SPANS = 2_000_000
 _MAX_RANGES = 100
 _KEY = ", ".join(("bucket", *DIMENSIONS))
-_COLUMNS = ", ".join((_KEY, "changes", *PARTS))
+_ALL_SPANS = "span_count"
+"""The column that counts all spans and not only requests."""
+_PARTS = (*PARTS, _ALL_SPANS)
+_MERGED = MERGED | {_ALL_SPANS: f"sum({_ALL_SPANS})"}
+_NOTHING = NOTHING | {_ALL_SPANS: "0"}
+_COLUMNS = ", ".join((_KEY, "changes", *_PARTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +78,30 @@ class Rollups:
             self._looked_s, self._looked_everywhere_s = 0.0, now_s
         since_s = max(0, int(self._looked_s - _LOOK_BACK_S))
         minutes = touched_minutes(self._store, int(now_s), since_s)
-        self.pending = len(minutes)
-        for group in _portions(minutes):
+        of_tables = touched_minutes(self._store, int(now_s), since_s, step_s=TABLES_STEP_S)
+        self.pending = len(minutes) + len(of_tables)
+        is_done = self._each(_compute_minutes, minutes)
+        is_done = is_done and self._each(_compute_hours, touched_hours(self._store, int(now_s), since_s), pending=False)
+        if is_done and self._each(_compute_tables, of_tables):
+            self._looked_s = now_s
+
+    def _each(
+        self, compute: Callable[[Store, list[Touched]], None], buckets: list[Touched], *, pending: bool = True
+    ) -> bool:
+        """Compute these, portion by portion; whether it came to the end."""
+        for group in _portions(buckets):
             if self._stopping.is_set():
-                return
-            _compute_minutes(self._store, group)
-            self.pending -= len(group)
-        for group in _portions(touched_hours(self._store, int(now_s), since_s)):
-            if self._stopping.is_set():
-                return
-            _compute_hours(self._store, group)
-        self._looked_s = now_s
+                return False
+            compute(self._store, group)
+            self.pending -= len(group) * pending
+        return True
 
 
-def touched_minutes(store: Store, now_s: int, since_s: int = 0) -> list[Touched]:
-    """Minutes that ended, are quiet, and changed after they were last computed; only those changed after `since_s`."""
+def touched_minutes(store: Store, now_s: int, since_s: int = 0, *, step_s: int = MINUTE_S) -> list[Touched]:
+    """Minutes that ended, are quiet, and changed after they were last computed; only those changed after `since_s`.
+
+    `step_s`: as `rolled` has it, which says of what.
+    """
     rows = store.query(
         f"""SELECT project_id, toUnixTimestamp(bucket), t.changes, t.spans
         FROM (
@@ -91,7 +112,7 @@ def touched_minutes(store: Store, now_s: int, since_s: int = 0) -> list[Touched]
         ) AS t
         LEFT JOIN (
             SELECT project_id, bucket, max(changes) AS changes FROM rolled
-            WHERE step_s = {MINUTE_S:d} GROUP BY project_id, bucket
+            WHERE step_s = {step_s:d} GROUP BY project_id, bucket
         ) AS r USING (project_id, bucket)
         WHERE t.changes != r.changes
         ORDER BY bucket DESC, project_id""",
@@ -174,9 +195,13 @@ def _portions(buckets: list[Touched]) -> list[list[Touched]]:
 def _compute_minutes(store: Store, minutes: list[Touched]) -> None:
     ranges = merged((minute.bucket for minute in minutes), MINUTE_S)
     ranges_ns = [(start * 10**9, end * 10**9) for start, end in ranges]
+    grouped = (
+        f"SELECT toStartOfMinute(start_time) AS bucket, {', '.join(DIMENSIONS)}, {{}} FROM spans FINAL "
+        f"WHERE project_id = {{{{project_id:String}}}} AND {starts_within(ranges_ns)} AND {{}} GROUP BY {_KEY}"
+    )
     source = (
-        f"SELECT toStartOfMinute(start_time) AS bucket, {', '.join(DIMENSIONS)}, {_selected(PARTS)} FROM spans FINAL "
-        f"WHERE project_id = {{project_id:String}} AND {starts_within(ranges_ns)} AND {REQUESTS} GROUP BY {_KEY}"
+        f"{grouped.format(_selected(PARTS | {_ALL_SPANS: '0'}), REQUESTS)} UNION ALL "
+        f"{grouped.format(_selected(NOTHING | {_ALL_SPANS: 'count()'}), '1')}"
     )
     window = Window(minutes[0].project_id, ranges_ns[0][0], ranges_ns[-1][1])
     _replace(store, "rollup_1m", MINUTE_S, source, buckets_within(ranges), minutes, window)
@@ -185,10 +210,10 @@ def _compute_minutes(store: Store, minutes: list[Touched]) -> None:
 def _compute_hours(store: Store, hours: list[Touched]) -> None:
     ranges = merged((hour.bucket for hour in hours), HOUR_S)
     source = (
-        f"SELECT hour AS bucket, {', '.join((*DIMENSIONS, *PARTS))} FROM ("
-        f"SELECT toStartOfHour(bucket) AS hour, {', '.join(DIMENSIONS)}, {_selected(MERGED)} FROM rollup_1m FINAL "
-        f"WHERE project_id = {{project_id:String}} AND {buckets_within(ranges)} AND request_count > 0 "
-        f"GROUP BY hour, {', '.join(DIMENSIONS)})"
+        f"SELECT hour AS bucket, {', '.join((*DIMENSIONS, *_PARTS))} FROM ("
+        f"SELECT toStartOfHour(bucket) AS hour, {', '.join(DIMENSIONS)}, {_selected(_MERGED)} FROM rollup_1m FINAL "
+        f"WHERE project_id = {{project_id:String}} AND {buckets_within(ranges)} "
+        f"AND (request_count > 0 OR {_ALL_SPANS} > 0) GROUP BY hour, {', '.join(DIMENSIONS)})"
     )
     window = Window(hours[0].project_id, 0, 0)
     _replace(store, "rollup_1h", HOUR_S, source, buckets_within(ranges), hours, window)
@@ -198,24 +223,57 @@ def _replace(
     store: Store, table: str, step_s: int, source: str, within: str, buckets: list[Touched], window: Window
 ) -> None:
     """Store the new rows of these buckets, nothing for groups that are gone, then what they were computed from."""
-    parameters = window.parameters | {
-        "buckets": [bucket.bucket for bucket in buckets],
-        "changes": [bucket.changes for bucket in buckets],
-    }
+    parameters = _parameters(buckets, window)
     store.execute(
         f"""INSERT INTO {table} (project_id, {_COLUMNS})
-        SELECT {{project_id:String}}, {_KEY},
-            transform(toUnixTimestamp(bucket), {{buckets:Array(UInt32)}}, {{changes:Array(UInt64)}}, toUInt64(0)),
-            {_selected(MERGED)}
+        SELECT {{project_id:String}}, {_KEY}, {_CHANGES}, {_selected(_MERGED)}
         FROM (
             {source}
             UNION ALL
-            SELECT {_KEY}, {_selected(NOTHING)} FROM {table}
+            SELECT {_KEY}, {_selected(_NOTHING)} FROM {table}
             WHERE project_id = {{project_id:String}} AND {within} GROUP BY {_KEY}
         )
         GROUP BY {_KEY}""",
         parameters,
     )
+    _remember(store, step_s, parameters)
+
+
+def _compute_tables(store: Store, minutes: list[Touched]) -> None:
+    """Store the new rows of these minutes over the old ones, which are marked as gone before."""
+    ranges = merged((minute.bucket for minute in minutes), MINUTE_S)
+    ranges_ns = [(start * 10**9, end * 10**9) for start, end in ranges]
+    window = Window(minutes[0].project_id, ranges_ns[0][0], ranges_ns[-1][1])
+    parameters = _parameters(minutes, window)
+    for table in MINUTE_TABLES:
+        key = ", ".join(("bucket", *table.key))
+        insert = f"INSERT INTO {table.name} (project_id, {key}, changes, is_gone"
+        store.execute(
+            f"{insert}) SELECT DISTINCT {{project_id:String}}, {key}, 2 * {_CHANGES}, true FROM {table.name} "
+            f"WHERE project_id = {{project_id:String}} AND {buckets_within(ranges)} AND NOT is_gone",
+            parameters,
+        )
+        columns = ", ".join(table.columns)
+        store.execute(
+            f"{insert}, {columns}) SELECT {{project_id:String}}, {key}, 2 * {_CHANGES} + 1, false, {columns} "
+            f"FROM ({table.made(table.columns, ranges_ns)})",
+            parameters,
+        )
+    _remember(store, TABLES_STEP_S, parameters)
+
+
+_CHANGES = "transform(toUnixTimestamp(bucket), {buckets:Array(UInt32)}, {changes:Array(UInt64)}, toUInt64(0))"
+"""SQL of the changes that a bucket is computed from."""
+
+
+def _parameters(buckets: list[Touched], window: Window) -> dict[str, Any]:
+    return window.parameters | {
+        "buckets": [bucket.bucket for bucket in buckets],
+        "changes": [bucket.changes for bucket in buckets],
+    }
+
+
+def _remember(store: Store, step_s: int, parameters: dict[str, Any]) -> None:
     store.execute(
         f"INSERT INTO rolled (project_id, step_s, bucket, changes) "
         f"SELECT {{project_id:String}}, {step_s:d}, toDateTime(pair.1), pair.2 "

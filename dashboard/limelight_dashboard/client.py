@@ -105,10 +105,22 @@ def status() -> Row:
     return cast("Row", read("status", None))
 
 
-def series(filters: Filters, measures: str, group_by: str = "", *, stepped: bool = True, where: str = "") -> list[Row]:
-    """Rows of `time`, the group's field and a number a measure (seconds, USD, ratios); not stepped = a row a group."""
+def series(
+    filters: Filters,
+    measures: str,
+    group_by: str = "",
+    *,
+    stepped: bool = True,
+    where: str = "",
+    top: int | None = None,
+) -> list[Row]:
+    """Rows of `time`, the group's field and a number a measure (seconds, USD, ratios); not stepped = a row a group.
+
+    With `top`, so many groups are told apart by the first measure; the rest is one whose `other` is true.
+    """
     params = {"measure": measures, "group_by": group_by, "filter": filters.expression(where), **_window(filters)}
-    return cast("list[Row]", read("series", "rows", params | ({"step": filters.step_s} if stepped else {})))
+    params |= {"step": filters.step_s} if stepped else {}
+    return cast("list[Row]", read("series", "rows", params | ({"top": top} if top is not None else {})))
 
 
 def traces(filters: Filters, where: str = "", *, order: str = "", limit: int = 100, cursor: str = "") -> Row:

@@ -25,6 +25,8 @@ GROUPS = {
 }
 
 
+MOST_SHARES = 100
+"""Groups that the table of shares tells apart."""
 _DEAREST = 20
 
 
@@ -42,26 +44,34 @@ def over_time_card(filters: Filters, rows: Sequence[Row], title: str) -> None:
             cards.empty("No call of this window has a known price.", widen=False)
             return
         figure = timeseries.stacked_sums(rows, group, "cost_usd", (filters.start, filters.end), filters.step_s)
-        cards.chart(figure, "cost-chart", f"Most was spent on {order[0][0]}: {cost(order[0][1])}.")
+        name, spent = next(((name, spent) for name, spent in order if name != timeseries.OTHER), order[0])
+        cards.chart(figure, "cost-chart", f"Most was spent on {name}: {cost(spent)}.")
 
 
 def shares_card(groups: Sequence[Row], title: str) -> None:
     """Spend, share and tokens of each group."""
     group = GROUPS[title]
     total = sum(number(row, "cost_usd") or 0.0 for row in groups)
-    ranked = sorted(groups, key=lambda row: (-(number(row, "cost_usd") or 0.0), -int(row.get("request_count") or 0)))
+    cost_first = sorted(
+        groups, key=lambda row: (-(number(row, "cost_usd") or 0.0), -int(row.get("request_count") or 0))
+    )
+    ranked = sorted(cost_first, key=lambda row: bool(row.get("other")))
+    is_part = bool(ranked and ranked[-1].get("other"))
     rows = [
         {
-            title: one_line(str(row.get(group) or UNKNOWN), 60),
+            title: "all others" if row.get("other") else one_line(str(row.get(group) or UNKNOWN), 60),
             "Calls": compact(row.get("request_count")),
             "Cost": "unpriced" if row.get("unpriced_count") == row.get("request_count") else cost(row.get("cost_usd")),
             "Share": (number(row, "cost_usd") or 0.0) / total if total else 0.0,
             "In": compact(number(row, "input_tokens")),
             "Out": compact(number(row, "output_tokens")),
         }
-        for row in ranked[:100]
+        for row in ranked
     ]
-    with cards.card("Who spends", f"{len(groups)} {title.lower()}{'s' if len(groups) != 1 else ''}", rows):
+    count = (
+        f"the {MOST_SHARES} largest" if is_part else f"{len(groups)} {title.lower()}{'s' if len(groups) != 1 else ''}"
+    )
+    with cards.card("Who spends", count, rows):
         right = st.column_config.TextColumn(alignment="right")
         bar = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
         name = st.column_config.TextColumn(width=140)

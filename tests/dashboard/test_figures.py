@@ -88,6 +88,12 @@ def test_stacks_keep_the_sum_and_name_five() -> None:
     assert [trace["name"] for trace in figure["data"]] == ["m9", "m8", "m7", "m6", "m5", "other"]
 
 
+def test_what_the_api_no_longer_tells_apart_is_other() -> None:
+    data = [rows("m1", cost_usd="1"), rows("", cost_usd="5", other=True), rows("", cost_usd="2", other=False)]
+    figure = timeseries.stacked_sums(data, "request_model", "cost_usd", WINDOW, 60)
+    assert {trace["name"]: sum(trace["y"]) for trace in figure["data"]} == {"m1": 1, "unknown": 2, "other": 5}
+
+
 def test_lines_break_where_buckets_are_missing() -> None:
     data = [
         rows(latency_p95=1.0),

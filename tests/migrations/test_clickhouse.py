@@ -72,6 +72,7 @@ def test_what_is_older_than_the_retention_ends_in_every_table_with_a_time(tmp_pa
     store.close()
     days = " + toIntervalDay(8)"  # one more than asked: what is moved to the oldest day survives there
     assert rows == [
+        ("errors_1m", f"toDate(bucket){days}"),
         ("flags", f"toDate(start_time){days}"),
         ("log_times", f"toDate(max_time){days}"),
         ("logs", f"toDate(time){days}"),
@@ -80,9 +81,12 @@ def test_what_is_older_than_the_retention_ends_in_every_table_with_a_time(tmp_pa
         ("rolled", f"toDate(bucket){days}"),
         ("rollup_1h", f"toDate(bucket){days}"),
         ("rollup_1m", f"toDate(bucket){days}"),
+        ("scores", f"toDate(fromUnixTimestamp64Nano(toInt64(created_ns))){days}"),
         ("spans", f"toDate(start_time){days}"),
         ("touched", f"toDate(bucket){days}"),
         ("trace_times", f"toDate(max_start){days}"),
+        ("traces_1m", f"toDate(bucket){days}"),
+        ("users_1m", f"toDate(bucket){days}"),
     ]
 
 
@@ -256,6 +260,9 @@ def test_a_migration_that_takes_data_away_says_so(migration: Migration) -> None:
         ("truncate table spans", True),
         ("ALTER TABLE spans DROP COLUMN name", True),
         ("ALTER TABLE spans\n    MODIFY COLUMN name String", True),
+        ("ALTER TABLE spans MODIFY COLUMN kind String MATERIALIZED upper(name)", True),
+        ("ALTER TABLE spans MODIFY COLUMN kind MATERIALIZED upper(name)", False),
+        ("ALTER TABLE spans MODIFY COLUMN kind MATERIALIZED upper(name), DROP COLUMN name", True),
         ("ALTER TABLE spans DELETE WHERE 1", True),
         ("ALTER TABLE spans MODIFY TTL toDate(start_time) + INTERVAL 1 DAY", True),
         ("ALTER TABLE spans ALTER COLUMN name TYPE TEXT", True),

@@ -16,16 +16,18 @@ from limelight_collector.errors import QueryLimit
 from limelight_collector.query import fields
 from limelight_collector.query.errors import error_groups
 from limelight_collector.query.filter import parse_field
-from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.flags import find_flags
 from limelight_collector.query.measures import MEASURES
 from limelight_collector.query.series import Series, series
+from limelight_collector.query.values import field_values
 from limelight_collector.query.whole import whole_flags
-from limelight_collector.query.window import BOUND, Window
+from limelight_collector.query.window import Window
 from limelight_collector.store import Store
 
 router = APIRouter(tags=["questions"])
 
+MAX_TOP = 100
+"""Groups of a series that are told apart on request."""
 MAX_FILE_GROUPS = 20_000
 """Error groups or values that a file may have."""
 
@@ -39,6 +41,7 @@ class _Series:
     group_by: list[str]
     step_s: float | None
     filter_text: str
+    top: int | None
 
     def answer(self, store: Store) -> Series:
         """The rows."""
@@ -51,6 +54,7 @@ class _Series:
             end_ns=self.window.end_ns,
             step_s=self.step_s,
             filter_text=self.filter_text,
+            top=self.top,
         )
 
 
@@ -60,8 +64,11 @@ def _series(
     group_by: Annotated[str, Query(description="comma-separated fields")] = "",
     step: Annotated[str, Query(description="seconds, or 30s, 5m, 1h, 1d; none = one row a group")] = "",
     filter_text: Filter = "",
+    top: Annotated[
+        int | None, Query(ge=1, le=MAX_TOP, description="so many largest groups by the first measure, the rest as one")
+    ] = None,
 ) -> _Series:
-    return _Series(window, names(measure), names(group_by), seconds("step", step), filter_text)
+    return _Series(window, names(measure), names(group_by), seconds("step", step), filter_text, top)
 
 
 AskedSeries = Annotated[_Series, Depends(_series)]
@@ -79,7 +86,8 @@ def get_series(parts: Parts, asked: AskedSeries) -> Answer:
 def export_series(parts: Parts, asked: AskedSeries, file_format: FileFormat = "jsonl") -> FileAnswer:
     """The same as a file."""
     rows = asked.answer(parts.store).rows
-    columns = file_columns.of_series(asked.measures, asked.group_by, stepped=bool(asked.step_s))
+    groups = [*asked.group_by, "other"] if asked.top is not None else asked.group_by
+    columns = file_columns.of_series(asked.measures, groups, stepped=bool(asked.step_s))
     return FileAnswer("series", file_format, columns, in_blocks(rows))
 
 
@@ -143,9 +151,7 @@ def export_values(parts: Parts, window: AskedWindow, name: str, file_format: Fil
 
 
 def _values(store: Store, window: Window, name: str, limit: int) -> tuple[Block, bool]:
-    sql = Sql(BOUND)
-    value = sql.value(parse_field(name))
-    return fields.field_values(store, window.compiled(sql, ""), value, limit)
+    return field_values(store, window, parse_field(name), limit)
 
 
 def _all(found: tuple[Block, bool]) -> Block:

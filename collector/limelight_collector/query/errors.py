@@ -5,13 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from limelight_collector.query.fields import ERROR_MESSAGE
+from limelight_collector.query.filter import Name, named, parse
+from limelight_collector.query.filter_sql import Sql
+from limelight_collector.query.minutes import MinuteTable, divide
 from limelight_collector.query.span_json import time_text
-from limelight_collector.query.window import Window
+from limelight_collector.query.window import BOUND, Window
 from limelight_collector.store import Store
 
 SAMPLES = 5
 """Trace ids shown with a group."""
+_ALIKE = (
+    *("name", "service_name", "environment", "observation_type", "provider"),
+    *("request_model", "response_model"),
+)
+ERRORS = MinuteTable(
+    name="errors_1m",
+    key=("trace_id", "span_id"),
+    columns={
+        "start_time": "start_time",
+        "error_fingerprint": "error_fingerprint",
+        "error_type": "error_type",
+        "error_message": ERROR_MESSAGE,
+        **{name: name for name in (*_ALIKE, "session_id", "user_id")},
+    },
+    condition="status = 'error'",
+    is_grouped=False,
+)
+"""One row a failed span: the few columns that tell what failed, since when and for whom."""
+
 _NEWEST = "(start_time, trace_id, span_id)"
+_FIELDS = ERRORS.fields - {"start_time", "error_message"} | {"model"}
+"""Fields whose SQL holds over such a row."""
 
 
 def error_groups(store: Store, window: Window, *, filter_text: str, limit: int) -> tuple[list[dict[str, Any]], bool]:
@@ -19,10 +43,17 @@ def error_groups(store: Store, window: Window, *, filter_text: str, limit: int) 
 
     The filter `error_fingerprint = "…"` selects a group; `users` and `sessions` count distinct known ones.
     """
-    condition = window.condition(filter_text, "status = 'error'")
+    sql = Sql(BOUND)
+    condition = window.compiled(sql, filter_text, "status = 'error'")
+    tree = parse(filter_text)
+    if all(isinstance(field, Name) and field.name in _FIELDS for field in named(tree)):
+        division = divide(store, window.project_id, [(window.start_ns, window.end_ns)])
+        source, message = ERRORS.rows(ERRORS.columns, division, sql.condition(tree)), "error_message"
+    else:
+        source, message = f"spans FINAL WHERE {condition.sql}", ERROR_MESSAGE
     rows = store.query(
         f"""SELECT error_fingerprint AS fingerprint,
-            any(error_type) AS type, argMax({ERROR_MESSAGE}, {_NEWEST}) AS message, any(name) AS span_name,
+            any(error_type) AS type, argMax({message}, {_NEWEST}) AS message, any(name) AS span_name,
             argMax(observation_type, {_NEWEST}) AS kind, count() AS n,
             min(start_time) AS first_seen, max(start_time) AS last_seen,
             groupUniqArrayIf(20)(service_name, service_name != '') AS services,
@@ -30,9 +61,9 @@ def error_groups(store: Store, window: Window, *, filter_text: str, limit: int) 
             uniqExactIf(user_id, user_id != '') AS users, uniqExactIf(session_id, session_id != '') AS sessions,
             arrayMap(x -> lower(hex(x.2)),
                 groupArraySorted(50)((-toUnixTimestamp64Nano(start_time), trace_id))) AS traces
-        FROM spans FINAL WHERE {condition.sql}
+        FROM {source}
         GROUP BY fingerprint ORDER BY n DESC, last_seen DESC, fingerprint LIMIT {limit + 1:d}""",
-        condition.parameters,
+        window.parameters | sql.parameters,
     )
     return [_group(row) for row in rows.dicts()[:limit]], len(rows.rows) > limit
 

@@ -6,13 +6,9 @@ This is the allow-list: SQL is made of the expressions below and of bound parame
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from limelight_collector.store.columns import COLUMNS, Column
-
-if TYPE_CHECKING:
-    from limelight_collector.query.window import Condition
-    from limelight_collector.store import Store
 
 Kind = Literal["text", "int", "float", "decimal", "bool", "time", "hex", "list", "flag"]
 
@@ -109,16 +105,3 @@ def list_fields() -> list[dict[str, Any]]:
 
 def _only_shown(column: Column) -> bool:
     return not column.filterable and column.json != "hidden"
-
-
-def field_values(store: Store, condition: Condition, value_sql: str, limit: int) -> tuple[list[dict[str, Any]], bool]:
-    """At most `limit` values of a groupable field in the window, most frequent first, and whether there are more.
-
-    Each has `value` and `count`; unknown is left out.
-    """
-    rows = store.query(
-        f"SELECT value, count() AS n FROM (SELECT toString({value_sql}) AS value FROM spans FINAL "
-        f"WHERE {condition.sql}) WHERE value != '' GROUP BY value ORDER BY n DESC, value LIMIT {limit + 1:d}",
-        condition.parameters,
-    )
-    return [{"value": value, "count": count} for value, count in rows.rows[:limit]], len(rows.rows) > limit

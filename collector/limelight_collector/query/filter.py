@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -85,6 +86,19 @@ class Or:
 
 
 Node = Compare | Exists | Not | And | Or
+
+
+def named(node: Node) -> Iterator[Name | Entry]:
+    """The fields that a tree names, one for each time it does."""
+    match node:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from named(part)
+        case Not(part):
+            yield from named(part)
+        case Exists(field) | Compare(field):
+            yield field
+
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)

@@ -24,7 +24,7 @@ ROLLED_FIELDS = frozenset({*DIMENSIONS, "model"})
 _LEVELS = "(0.5, 0.95, 0.99)"
 _FLAGGED = f"(trace_id, span_id) IN (SELECT trace_id, span_id FROM flags WHERE {BOUND})"
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-_COUNTED = {
+COUNTED = {
     "request_count": "count()",
     "error_count": "countIf(status = 'error')",
     "unpriced_count": "countIf(cost_state = 'unpriced')",
@@ -32,10 +32,11 @@ _COUNTED = {
     **{name: f"sum({name})" for name in _TOKENS},
     "cost_usd": "sum(cost_usd)",
 }
+"""Sums: column of a rollup -> its SQL over raw spans."""
 _SKETCHED = {"latency": "duration_ns / 1e9", "ttft": "ttft_s", "tpot": "tpot_s"}
 
 PARTS: dict[str, str] = {
-    **_COUNTED,
+    **COUNTED,
     "latency": f"quantilesBFloat16State{_LEVELS}({_SKETCHED['latency']})",
     **{
         name: f"quantilesBFloat16StateIf{_LEVELS}(assumeNotNull({_SKETCHED[name]}), isNotNull({_SKETCHED[name]}))"
@@ -44,12 +45,12 @@ PARTS: dict[str, str] = {
 }
 """Column of a rollup -> its SQL over raw spans."""
 MERGED: dict[str, str] = {
-    **{name: f"sum({name})" for name in _COUNTED},
+    **{name: f"sum({name})" for name in COUNTED},
     **{name: f"quantilesBFloat16MergeState{_LEVELS}({name})" for name in _SKETCHED},
 }
 """Column of a rollup -> its SQL over several rows of rollups."""
 NOTHING: dict[str, str] = {
-    **{name: "NULL" if name in {*_TOKENS, "cost_usd"} else "0" for name in _COUNTED},
+    **{name: "NULL" if name in {*_TOKENS, "cost_usd"} else "0" for name in COUNTED},
     **dict.fromkeys(_SKETCHED, f"quantilesBFloat16StateIf{_LEVELS}(toFloat64(0), 0)"),
 }
 """Column of a rollup -> its value for a group that is gone."""
@@ -66,7 +67,7 @@ class Measure:
 
 
 def _sum(name: str) -> Measure:
-    return Measure(_COUNTED[name], (name,), f"sum({name})", is_count=True)
+    return Measure(COUNTED[name], (name,), f"sum({name})", is_count=True)
 
 
 def _percentile(name: str, percent: int) -> Measure:
@@ -76,11 +77,11 @@ def _percentile(name: str, percent: int) -> Measure:
 
 
 def _rate(name: str) -> Measure:
-    return Measure(f"{_COUNTED[name]} / count()", (name, "request_count"), f"sum({name}) / sum(request_count)")
+    return Measure(f"{COUNTED[name]} / count()", (name, "request_count"), f"sum({name}) / sum(request_count)")
 
 
 MEASURES: dict[str, Measure] = {
-    **{name: _sum(name) for name in _COUNTED if name != "cost_usd"},
+    **{name: _sum(name) for name in COUNTED if name != "cost_usd"},
     "error_rate": _rate("error_count"),
     "flag_rate": _rate("flag_count"),
     "cost_usd": Measure("toFloat64(sum(cost_usd))", ("cost_usd",), "toFloat64(sum(cost_usd))"),

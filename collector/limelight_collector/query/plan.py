@@ -1,4 +1,4 @@
-"""Where a question about model calls is answered from: hours, minutes, raw spans, or all three for their stretches.
+"""Where a question about model calls is answered from: hours, minutes, raw spans, or each for its stretches.
 
 A rollup answers for the buckets that lie whole in the window and have not been touched since they were computed; raw
 spans answer for the rest. Few spans are read raw: that is as fast, and percentiles are exact.
@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from limelight_collector.query.filter import And, Compare, Entry, Exists, Name, Node, Not, Or
+from limelight_collector.query.filter import Entry, Name, Node, named
 from limelight_collector.query.measures import ROLLED_FIELDS
+from limelight_collector.query.minutes import divide as divide_minutes
 from limelight_collector.query.ranges import Range, buckets_within, merged
+from limelight_collector.query.user_minutes import USERS
 from limelight_collector.query.window import Window
 from limelight_collector.store import Store
 
-Source = Literal["rollup_1h", "rollup_1m", "raw"]
+Source = Literal["rollup_1h", "rollup_1m", "users_1m", "raw"]
 
-SOURCES: tuple[Source, ...] = ("rollup_1h", "rollup_1m", "raw")
+SOURCES: tuple[Source, ...] = ("rollup_1h", "rollup_1m", "users_1m", "raw")
 """From the coarsest."""
 
 RAW_SPANS = 100_000
@@ -62,19 +64,42 @@ class Plan:
         return "+".join(source for source in SOURCES if source in self.ranges) or "raw"
 
 
-def plan(store: Store, window: Window, step_s: float | None, fields: Iterable[Name | Entry], tree: Node) -> Plan:
-    """How to answer a question that groups by `fields`, keeps what passes `tree`, in buckets of `step_s`."""
+def plan(
+    store: Store,
+    window: Window,
+    step_s: float | None,
+    fields: Iterable[Name | Entry],
+    tree: Node,
+    parts: Iterable[str],
+) -> Plan:
+    """How to answer a question that groups by `fields`, keeps what passes `tree`, in buckets of `step_s`.
+
+    `parts`: the columns of rollups that its measures need.
+    """
     everything = Plan({"raw": [(window.start_ns, window.end_ns)]})
-    if (step_s and step_s % _MINUTE_S) or not all(map(_is_rolled, [*fields, *_named(tree)])):
+    asked = [*fields, *named(tree)]
+    names = {field.name for field in asked if isinstance(field, Name)}
+    if (step_s and step_s % _MINUTE_S) or not all(isinstance(field, Name) for field in asked):
         return everything
     if window.end_ns - window.start_ns < _MINUTE_S * _S:
         return everything
+    if not names <= ROLLED_FIELDS:
+        by_user = names <= USERS.fields and USERS.columns.keys() >= set(parts)
+        return _of_users(store, window) if by_user else everything
     by_hour = not step_s or step_s % _HOUR_S == 0
     hours = stored_hours(store, window, by_hour=by_hour)
     if sum(hour.spans for hour in hours) <= RAW_SPANS:
         return everything
     ranges = divide(window, hours)
     return Plan(ranges) if len(ranges.get("raw", ())) <= MAX_RAW_RANGES else everything
+
+
+def _of_users(store: Store, window: Window) -> Plan:
+    window_ns = (window.start_ns, window.end_ns)
+    division = divide_minutes(store, window.project_id, [window_ns])
+    kept: list[Range] = [(start * _S, end * _S) for start, end in division.kept]
+    ranges: dict[Source, list[Range]] = {"users_1m": kept, "raw": division.changed}
+    return Plan({source: pieces for source, pieces in ranges.items() if pieces} or {"raw": [window_ns]})
 
 
 def stored_hours(store: Store, window: Window, *, by_hour: bool) -> list[Hour]:
@@ -150,19 +175,3 @@ def _pieces(window: Window, hours: list[Hour]) -> Iterator[tuple[Source, int, in
             is_whole = until - start == _MINUTE_S * _S
             yield ("rollup_1m" if is_whole and minute not in hour.touched else "raw"), start, until
             start = until
-
-
-def _is_rolled(field: Name | Entry) -> bool:
-    return isinstance(field, Name) and field.name in ROLLED_FIELDS
-
-
-def _named(node: Node) -> Iterator[Name | Entry]:
-    """The fields that a filter names."""
-    match node:
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from _named(part)
-        case Not(part):
-            yield from _named(part)
-        case Exists(field) | Compare(field):
-            yield field

@@ -22,19 +22,25 @@ def merged(buckets: Iterable[int], length: int) -> list[Range]:
     return found
 
 
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """The same stretches in order, as the fewest ranges."""
+    found: list[Range] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
+
+
 def covering(ranges: Iterable[Range], most: int = MOST_RANGES) -> list[Range]:
     """At most `most` ranges that hold all of these, leaving out the widest gaps between them."""
-    joined: list[Range] = []
-    for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    if not joined:
+    whole = joined(ranges)
+    if not whole:
         return []
-    gaps = [(after[0] - before[1], before[1], after[0]) for before, after in pairwise(joined)]
+    gaps = [(after[0] - before[1], before[1], after[0]) for before, after in pairwise(whole)]
     kept = sorted((end, start) for _, end, start in sorted(gaps, reverse=True)[: most - 1])
-    edges = [joined[0][0], *(edge for gap in kept for edge in gap), joined[-1][1]]
+    edges = [whole[0][0], *(edge for gap in kept for edge in gap), whole[-1][1]]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 

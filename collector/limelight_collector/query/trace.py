@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from limelight_collector.query.ids import IN_TRACES, TRACE_ID, hexes
-from limelight_collector.query.ranges import Range, covering
+from limelight_collector.query.ranges import Range
 from limelight_collector.query.span_json import SELECTED
 from limelight_collector.query.spans import objects
 from limelight_collector.query.window import BOUND, Window
@@ -23,14 +23,14 @@ def trace_window(store: Store, project_id: str, trace_ids: list[bytes]) -> Windo
     return Window(project_id, first, last + 1) if count else None
 
 
-def trace_ranges(store: Store, project_id: str, trace_ids: list[bytes]) -> list[Range]:
-    """A few stretches of time in which all spans of these traces start: traces that lie far apart are read apart."""
+def trace_times(store: Store, project_id: str, trace_ids: list[bytes]) -> list[Range]:
+    """The stretch of time in which all spans start, of each of these traces that is stored."""
     rows = store.query(
         "SELECT min(min_start), max(max_start) FROM trace_times WHERE project_id = {project_id:String} "
         f"AND {IN_TRACES} GROUP BY trace_id",
         {"project_id": project_id, "traces": hexes(trace_ids)},
     )
-    return covering((first, last + 1) for first, last in rows.rows)
+    return [(first, last + 1) for first, last in rows.rows]
 
 
 def find_trace(store: Store, project_id: str, trace_id: bytes) -> list[dict[str, Any]]:

@@ -3,54 +3,61 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from limelight_collector.errors import Rejected
-from limelight_collector.query.ids import IN_SPANS, IN_TRACES, NO_SPAN, TRACE_BYTES, binary, hexes
-from limelight_collector.query.measures import REQUESTS
+from limelight_collector.query.filter import parse
+from limelight_collector.query.filter_sql import Sql
+from limelight_collector.query.ids import IN_SPANS, IN_TRACES, TRACE_BYTES, binary, hexes
+from limelight_collector.query.minutes import Division, divide
 from limelight_collector.query.preview import input_preview, output_preview
-from limelight_collector.query.ranges import starts_within
+from limelight_collector.query.ranges import Range, covering, joined, starts_within
+from limelight_collector.query.search import search_condition
 from limelight_collector.query.span_json import decimal_text, number, time_text
-from limelight_collector.query.spans import slices, span_condition
-from limelight_collector.query.trace import trace_ranges
-from limelight_collector.query.window import BOUND, Condition, Window
+from limelight_collector.query.spans import slices
+from limelight_collector.query.trace import trace_times
+from limelight_collector.query.trace_minutes import NOWHERE, SUMMARY, TRACES, row_condition, span_id
+from limelight_collector.query.window import BOUND, Window
 from limelight_collector.store import Store
+
+_MINUTE_NS = 60 * 10**9
 
 Position = tuple[int, bytes]
 """Where a trace stands in the list, largest first: (what it is ordered by, trace id)."""
 
-_START = "toUnixTimestamp64Nano(start_time)"
-_END = f"{_START} + toInt64(duration_ns)"
 _KEYS = {
-    "oldest": f"-min({_START})",
-    "slowest": f"max({_END}) - min({_START})",
-    "costliest": f"toInt64(ifNull(sumIf(cost_usd, {REQUESTS}), 0) * 1000000000)",
+    "oldest": ("-toUnixTimestamp64Nano(min(first_start))", ("first_start",)),
+    "slowest": ("max(last_end_ns) - toUnixTimestamp64Nano(min(first_start))", ("first_start", "last_end_ns")),
+    "costliest": ("toInt64(ifNull(sum(cost_usd), 0) * 1000000000)", ("cost_usd",)),
 }
 ORDERS = ("newest", *_KEYS)
 """Orders of the list: by start, duration or cost."""
 
 _CURSOR = re.compile(r"(-?\d{1,19})\.([0-9a-f]{32})", re.ASCII)
-_ROOT_FIRST = f"(parent_span_id != {NO_SPAN}, start_time, span_id)"
-_TELLING = f"multiIf(parent_span_id = {NO_SPAN}, 0, observation_type = 'llm', 1, 2)"
-"""What a list shows of a trace: what its root says, else its model calls, else anything with text."""
-_SUMMARY = f"""
-    argMin(name, {_ROOT_FIRST}) AS root_name, argMin(span_id, {_ROOT_FIRST}) AS root_span_id,
-    argMin(service_name, {_ROOT_FIRST}) AS root_service, argMin(environment, {_ROOT_FIRST}) AS root_environment,
-    argMin(status, {_ROOT_FIRST}) AS root_status, min(start_time) AS first_ns, max({_END}) AS last_ns,
-    countIf(status = 'error') AS error_count, count() AS span_count, countIf({REQUESTS}) AS llm_count,
-    sumIf(input_tokens, {REQUESTS}) AS sum_input, sumIf(output_tokens, {REQUESTS}) AS sum_output,
-    sumIf(cache_read_tokens, {REQUESTS}) AS sum_cache_read, sumIf(cost_usd, {REQUESTS}) AS sum_cost,
-    countIf(cost_state = 'unpriced' AND {REQUESTS}) AS unpriced_count,
-    groupUniqArrayIf(20)(if(response_model != '', response_model, request_model),
-        response_model != '' OR request_model != '') AS models,
-    groupUniqArrayIf(20)(provider, provider != '') AS providers, groupUniqArrayArray(50)(tags) AS all_tags,
-    argMinIf(session_id, {_ROOT_FIRST}, session_id != '') AS session,
-    argMinIf(user_id, {_ROOT_FIRST}, user_id != '') AS user, argMin(ttft_s, (start_time, span_id)) AS first_ttft,
-    groupUniqArrayIf(20)(if(response_model != '', response_model, request_model),
-        observation_type = 'llm' AND (response_model != '' OR request_model != '')) AS llm_models,
-    argMinIf(span_id, ({_TELLING}, {_START}, span_id), input_messages != '' OR input_text != '') AS input_span,
-    argMinIf(span_id, ({_TELLING}, -{_START}, span_id), output_messages != '' OR output_text != '') AS output_span"""
+_MOST_SHOWN = {"models": 20, "providers": 20, "tags": 50}
+"""Values of a list that a summary shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Matching:
+    """Which traces are asked for: by a condition on rows of `TRACES` and the columns it needs, or by one on spans."""
+
+    division: Division
+    parameters: dict[str, Any]
+    on_rows: tuple[str, frozenset[str]] | None
+    on_spans: str
+
+    def rows(self, columns: Iterable[str], division: Division, passes: str = "1") -> str:
+        """SQL of rows of `TRACES`."""
+        needed = self.on_rows[1] if self.on_rows else frozenset[str]()
+        return TRACES.rows({*columns, *needed}, division, passes)
+
+    def slices(self, window: Window) -> Iterator[int]:
+        """Starts of ever longer windows to look at; all of it where an index finds the few that match."""
+        is_indexed = self.on_rows is not None and bool(self.on_rows[1] & {"sessions", "users"})
+        return iter([window.start_ns]) if is_indexed else slices(window.start_ns, window.end_ns)
 
 
 def find_traces(
@@ -60,74 +67,97 @@ def find_traces(
     if order not in ORDERS:
         raise Rejected("bad_request", f"order: one of {', '.join(ORDERS)}")
     after = _position(cursor) if cursor else None
-    condition = span_condition(window, filter_text, search)
+    matching = _matching(store, window, filter_text, search)
     find = _newest if order == "newest" else _by_key
-    positions = find(store, window, condition, after, limit + 1, order)
+    positions = find(store, window, matching, after, limit + 1, order)
     traces = summaries(store, window.project_id, [trace_id for _, trace_id in positions[:limit]])
     return traces, _cursor(positions[limit - 1]) if len(positions) > limit else None
 
 
+def _matching(store: Store, window: Window, filter_text: str, search: str) -> _Matching:
+    sql = Sql(BOUND)
+    condition = window.compiled(sql, filter_text, search_condition(sql, search))
+    on_rows = None if search.strip() else row_condition(sql, parse(filter_text))
+    division = divide(store, window.project_id, [(window.start_ns, window.end_ns)])
+    return _Matching(division, window.parameters | sql.parameters, on_rows, condition.sql)
+
+
 def summaries(store: Store, project_id: str, trace_ids: list[bytes]) -> list[dict[str, Any]]:
     """The summaries of these traces, in their order."""
-    ranges = trace_ranges(store, project_id, trace_ids) if trace_ids else []
-    if not ranges:
+    times = trace_times(store, project_id, trace_ids) if trace_ids else []
+    if not times:
         return []
-    parameters = Window(project_id, ranges[0][0], ranges[-1][1]).parameters | {"traces": hexes(trace_ids)}
-    of_traces = f"FINAL PREWHERE {BOUND} AND {starts_within(ranges)} AND {IN_TRACES}"
-    rows = store.query(f"SELECT trace_id, {_SUMMARY} FROM spans {of_traces} GROUP BY trace_id", parameters).dicts()
-    by_id = {row["trace_id"]: row for row in rows}
-    shown = {row[name] for row in rows for name in ("input_span", "output_span")}
-    content = store.query(
+    minutes = joined((start // _MINUTE_NS * _MINUTE_NS, -(-end // _MINUTE_NS) * _MINUTE_NS) for start, end in times)
+    parameters = Window(project_id, minutes[0][0], minutes[-1][1]).parameters | {"traces": hexes(trace_ids)}
+    kept_or_made = TRACES.rows(TRACES.columns, divide(store, project_id, minutes), only=IN_TRACES)
+    selected = ", ".join(f"{sql} AS {name}" for name, sql in SUMMARY.items())
+    rows = store.query(f"SELECT trace_id, {selected} FROM {kept_or_made} GROUP BY trace_id", parameters).dicts()
+    texts = _texts(store, covering(times), parameters, rows)
+    by_id = {row["trace_id"]: _summary(row, texts) for row in rows}
+    return [by_id[trace_id] for trace_id in dict.fromkeys(trace_ids) if trace_id in by_id]
+
+
+def _texts(
+    store: Store, ranges: list[Range], parameters: dict[str, Any], rows: list[dict[str, Any]]
+) -> dict[tuple[bytes, bytes], dict[str, Any]]:
+    """Input and output of the spans whose previews were not stored with them, as they were until migration 9."""
+    kinds = (("input_preview", "asked_span"), ("output_preview", "answered_span"))
+    missing = {
+        (row["trace_id"], span_id(row[place]))
+        for row in rows
+        for preview, place in kinds
+        if not row[preview] and row[place] != NOWHERE
+    }
+    if not missing:
+        return {}
+    found = store.query(
         "SELECT trace_id, span_id, input_messages, input_text, output_messages, output_text FROM spans "
-        f"{of_traces} AND {IN_SPANS}",
-        parameters | {"spans": hexes(shown)},
+        f"FINAL PREWHERE {BOUND} AND {starts_within(ranges)} AND {IN_TRACES} AND {IN_SPANS}",
+        parameters | {"spans": hexes(span for _, span in missing)},
     )
-    texts = {(row["trace_id"], row["span_id"]): row for row in content.dicts()}
-    codes: dict[bytes, list[str]] = defaultdict(list)
-    for trace_id, code in store.query(
-        f"SELECT DISTINCT trace_id, code FROM flags {of_traces} ORDER BY code", parameters
-    ).rows:
-        codes[trace_id].append(code)
-    return [_summary(by_id[i], texts, codes[i]) for i in dict.fromkeys(trace_ids) if i in by_id]
+    return {(row["trace_id"], row["span_id"]): row for row in found.dicts()}
 
 
-def _summary(row: dict[str, Any], texts: dict[tuple[bytes, bytes], dict[str, Any]], codes: list[str]) -> dict[str, Any]:
-    asked = texts.get((row["trace_id"], row["input_span"]), {})
-    answered = texts.get((row["trace_id"], row["output_span"]), {})
+def _summary(row: dict[str, Any], texts: dict[tuple[bytes, bytes], dict[str, Any]]) -> dict[str, Any]:
+    asked = texts.get((row["trace_id"], span_id(row["asked_span"])), {})
+    answered = texts.get((row["trace_id"], span_id(row["answered_span"])), {})
     known = [tokens for tokens in (row["sum_input"], row["sum_output"]) if tokens is not None]
+    models = sorted(row["all_models"], key=lambda model: (model not in row["all_llm_models"], model))
     return {
         "trace_id": row["trace_id"].hex(),
-        "name": row["root_name"],
-        "root_span_id": row["root_span_id"].hex(),
-        "service_name": row["root_service"] or None,
-        "environment": row["root_environment"] or None,
+        "name": row["name"],
+        "root_span_id": span_id(row["root"]).hex(),
+        "service_name": row["service_name"] or None,
+        "environment": row["environment"] or None,
         "start_time": time_text(row["first_ns"]),
         "end_time": time_text(row["last_ns"]),
         "duration_ns": row["last_ns"] - row["first_ns"],
         "status": "error" if row["root_status"] == "error" else "ok",
         "error_count": row["error_count"],
-        "span_count": row["span_count"],
-        "llm_count": row["llm_count"],
+        "span_count": row["spans"],
+        "llm_count": row["requests"],
         "input_tokens": row["sum_input"],
         "output_tokens": row["sum_output"],
         "cache_read_tokens": row["sum_cache_read"],
         "total_tokens": sum(known) if known else None,
         "cost_usd": decimal_text(row["sum_cost"]),
-        "unpriced_count": row["unpriced_count"],
-        "models": sorted(row["models"], key=lambda model: (model not in row["llm_models"], model)),
-        "providers": sorted(row["providers"]),
-        "flags": codes,
-        "session_id": row["session"] or None,
-        "user_id": row["user"] or None,
-        "ttft_s": number(row["first_ttft"]),
-        "input_preview": input_preview(asked.get("input_messages", ""), asked.get("input_text", "")),
-        "output_preview": output_preview(answered.get("output_messages", ""), answered.get("output_text", "")),
-        "tags": sorted(row["all_tags"]),
+        "unpriced_count": row["unpriced"],
+        "models": models[: _MOST_SHOWN["models"]],
+        "providers": sorted(row["all_providers"])[: _MOST_SHOWN["providers"]],
+        "flags": sorted(row["all_flags"]),
+        "session_id": row["first_session"] or None,
+        "user_id": row["first_user"] or None,
+        "ttft_s": number(row["ttft_s"]),
+        "input_preview": row["input_preview"]
+        or input_preview(asked.get("input_messages", ""), asked.get("input_text", "")),
+        "output_preview": row["output_preview"]
+        or output_preview(answered.get("output_messages", ""), answered.get("output_text", "")),
+        "tags": sorted(row["all_tags"])[: _MOST_SHOWN["tags"]],
     }
 
 
 def _newest(
-    store: Store, window: Window, condition: Condition, after: Position | None, count: int, _order: str
+    store: Store, window: Window, matching: _Matching, after: Position | None, count: int, _order: str
 ) -> list[Position]:
     """By start of the whole trace, which may lie before the window.
 
@@ -136,16 +166,18 @@ def _newest(
     """
     bound, parameters = _after(after)
     found: list[Position] = []
-    for start_ns in slices(window.start_ns, window.end_ns):
+    for start_ns in matching.slices(window):
         floor = f"AND key >= {start_ns:d}" if start_ns > window.start_ns else ""
+        source = f"spans FINAL WHERE {matching.on_spans}"
+        if matching.on_rows:
+            source = matching.rows((), matching.division.since(start_ns), matching.on_rows[0])
         rows = store.query(
             f"""SELECT key, trace_id FROM (
                 SELECT trace_id, toUnixTimestamp64Nano(min(min_start)) AS key FROM trace_times
-                WHERE project_id = {{project_id:String}}
-                AND trace_id IN (SELECT DISTINCT trace_id FROM spans FINAL WHERE {condition.sql})
+                WHERE project_id = {{project_id:String}} AND trace_id IN (SELECT DISTINCT trace_id FROM {source})
                 GROUP BY trace_id
             ) WHERE {bound} {floor} ORDER BY key DESC, trace_id DESC LIMIT {count:d}""",
-            condition.parameters | parameters | {"start_ns": start_ns},
+            matching.parameters | parameters | {"start_ns": start_ns},
         )
         found = [(key, trace_id) for key, trace_id in rows.rows]
         if len(found) >= count:
@@ -154,19 +186,21 @@ def _newest(
 
 
 def _by_key(
-    store: Store, window: Window, condition: Condition, after: Position | None, count: int, order: str
+    store: Store, _window: Window, matching: _Matching, after: Position | None, count: int, order: str
 ) -> list[Position]:
     """By a number of the whole window's spans of each matching trace."""
     bound, parameters = _after(after)
-    # Every trace of the window matches where nothing but the window is asked for.
-    matching = f" AND trace_id IN (SELECT DISTINCT trace_id FROM spans FINAL WHERE {condition.sql})"
+    key, columns = _KEYS[order]
+    if matching.on_rows:
+        where, having = "1", "1" if matching.on_rows[0] == "1" else f"max({matching.on_rows[0]})"
+    else:
+        where, having = f"trace_id IN (SELECT DISTINCT trace_id FROM spans FINAL WHERE {matching.on_spans})", "1"
     rows = store.query(
         f"""SELECT key, trace_id FROM (
-            SELECT trace_id, {_KEYS[order]} AS key FROM spans FINAL
-            WHERE {BOUND}{matching if condition != window.condition() else ""}
-            GROUP BY trace_id
+            SELECT trace_id, {key} AS key FROM {matching.rows(columns, matching.division)} WHERE {where}
+            GROUP BY trace_id HAVING {having}
         ) WHERE {bound} ORDER BY key DESC, trace_id DESC LIMIT {count:d}""",
-        condition.parameters | parameters,
+        matching.parameters | parameters,
     )
     return [(key, trace_id) for key, trace_id in rows.rows]
 

@@ -20,6 +20,7 @@ _TIME_COLUMNS = {
     "spans": "start_time",
     "trace_times": "max_start",
     "flags": "start_time",
+    "scores": "fromUnixTimestamp64Nano(toInt64(created_ns))",
     "metric_points": "time",
     "metric_series": "last_time",
     "logs": "time",
@@ -28,6 +29,9 @@ _TIME_COLUMNS = {
     "rolled": "bucket",
     "rollup_1m": "bucket",
     "rollup_1h": "bucket",
+    "traces_1m": "bucket",
+    "users_1m": "bucket",
+    "errors_1m": "bucket",
 }
 """Tables whose rows end after the retention, and the time it counts from."""
 

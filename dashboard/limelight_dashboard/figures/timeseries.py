@@ -11,7 +11,8 @@ from limelight_dashboard.format import cost, moment, one_line, percent, plain, s
 
 Row = Mapping[str, Any]
 OTHER = "other"
-_MOST_SERIES = 5
+MOST_SERIES = 5
+"""Groups that a stack tells apart."""
 _HEIGHT = 260
 
 
@@ -96,11 +97,15 @@ def _time_axis(window: tuple[datetime, datetime]) -> Figure:
     return axis(type="date", range=[window[0].isoformat(), window[1].isoformat()], nticks=6, showgrid=False)
 
 
+def _name(row: Row, group: str) -> str:
+    return OTHER if row.get("other") else str(row.get(group) or "unknown")
+
+
 def totals(rows: Sequence[Row], group: str, measure: str) -> list[tuple[str, float]]:
-    """(group, sum of the measure), largest first; an absent group is "unknown"."""
+    """(group, sum of the measure), largest first; an absent group is "unknown", those told apart no more "other"."""
     sums: dict[str, float] = {}
     for row in rows:
-        name = str(row.get(group) or "unknown")
+        name = _name(row, group)
         sums[name] = sums.get(name, 0.0) + float(row.get(measure) or 0.0)
     return sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))
 
@@ -113,11 +118,11 @@ def stacked_sums(
     Bars, not an area: a bucket without calls is empty, and an area would draw slopes through it.
     """
     order = totals(rows, group, measure)
-    named = [name for name, _ in order[:_MOST_SERIES]]
+    named = [name for name, _ in order if name != OTHER][:MOST_SERIES]
     colours = ranked([*named, OTHER])
     stacks: dict[str, dict[str, float]] = {name: {} for name in [*named, OTHER]}
     for row in rows:
-        name = str(row.get(group) or "unknown")
+        name = _name(row, group)
         stack = stacks[name if name in colours else OTHER]
         stack[row["time"]] = stack.get(row["time"], 0.0) + float(row.get(measure) or 0.0)
     data = [
@@ -157,7 +162,7 @@ def percentile_lines(
 ) -> Figure:
     """One line a group in seconds, the five with most requests; a gap where a bucket has none."""
     counted = totals(rows, group, "request_count")
-    colours = ranked([name for name, _ in counted[:_MOST_SERIES]])
+    colours = ranked([name for name, _ in counted[:MOST_SERIES]])
     data: list[Figure] = []
     for name, colour in colours.items():
         own = sorted(

@@ -9,10 +9,13 @@ from typing import Any
 import streamlit as st
 
 from limelight_dashboard import cards, client, cost_cards, sidebar
+from limelight_dashboard.figures import timeseries
 from limelight_dashboard.filters import Filters
 from limelight_dashboard.format import compact, cost, percent
 
 Row = Mapping[str, Any]
+_SHARES = "cost_usd,request_count,unpriced_count,input_tokens,output_tokens"
+"""The first says which groups are the largest."""
 _MEASURES = "request_count,cost_usd,unpriced_count,input_tokens,output_tokens,cache_read_tokens"
 
 
@@ -34,8 +37,10 @@ def render() -> None:
     )
     title = by or "Model"
     group = cost_cards.GROUPS[title]
-    over_time = cards.load("Cost over time", partial(client.series, filters, "cost_usd", group)) or []
-    groups = cards.load("Cost by group", partial(client.series, filters, _MEASURES, group, stepped=False)) or []
+    stacks, shares = timeseries.MOST_SERIES, cost_cards.MOST_SHARES
+    over_time = cards.load("Cost over time", partial(client.series, filters, "cost_usd", group, top=stacks)) or []
+    by_group = partial(client.series, filters, _SHARES, group, stepped=False, top=shares)
+    groups = cards.load("Cost by group", by_group) or []
     left, right = st.columns([1.1, 1])
     with left:
         cost_cards.over_time_card(filters, over_time, title)

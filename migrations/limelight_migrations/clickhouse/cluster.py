@@ -27,6 +27,9 @@ SHARDING = {
     "rolled": _BUCKET,
     "rollup_1m": _BUCKET,
     "rollup_1h": _BUCKET,
+    "traces_1m": _BUCKET,
+    "users_1m": _BUCKET,
+    "errors_1m": _BUCKET,
 }
 """Each table's sharding key: what decides on which shard a row lies."""
 

@@ -22,7 +22,8 @@ from limelight_collector.store import Store, open_store
 
 TODAY = 20_780
 NOW = TODAY * DAY_NS + DAY_NS // 2
-ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h")
+ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h", "users_1m")
+OF_TRACES = ("traces_1m", "errors_1m")
 TABLES = ("spans", "flags", "scores", "trace_times", "logs", "log_times", "metric_points", "metric_series")
 
 
@@ -39,7 +40,7 @@ def _empty(store: Store) -> None:
 
 
 def _clear(store: Store) -> None:
-    for table in (*TABLES, *ROLLUPS):
+    for table in (*TABLES, *ROLLUPS, *OF_TRACES):
         store.execute(f"TRUNCATE TABLE {table}")
 
 
@@ -144,11 +145,22 @@ def test_rollups_go_with_their_day_and_stay_as_they_were_where_traces_are_kept(s
         )
         return [[age for (age,) in store.query(sql.format(TODAY, table), {"p": project}).rows] for table in ROLLUPS]
 
-    assert days("p") == days("q") == [[1, 10, 20]] * 4
+    assert days("p") == days("q") == [[1, 10, 20]] * 5
     apply(store, p=Policy(7, keep_flagged_days=14))
-    assert days("p") == [[1, 10]] * 4
+    assert days("p") == [[1, 10]] * 5
     apply(store, p=Policy(7))
-    assert (days("p"), days("q")) == ([[1]] * 4, [[1, 10, 20]] * 4)
+    assert (days("p"), days("q")) == ([[1]] * 5, [[1, 10, 20]] * 5)
+
+
+def test_a_kept_trace_keeps_its_rows_of_minutes(store: Store) -> None:
+    put(store, 1, 10, status="error")
+    put(store, 2, 10)
+    put(store, 3, 1)
+    Rollups(store, now_ns=lambda: max(time.time_ns(), NOW) + 3600 * 10**9).roll()
+    apply(store, p=Policy(7, keep_flagged_days=14))
+    assert (traces(store, "traces_1m"), traces(store, "errors_1m")) == ([1, 3], [1])
+    apply(store, p=Policy(7))
+    assert (traces(store, "traces_1m"), traces(store, "errors_1m")) == ([3], [])
 
 
 def test_a_trace_that_goes_on_after_midnight_is_kept_for_an_error_on_either_day(store: Store) -> None:

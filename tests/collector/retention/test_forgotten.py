@@ -6,7 +6,7 @@ import random
 import sqlite3
 import string
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from limelight_collector import deletion_sql
 from limelight_collector.control import Control
 from limelight_collector.control.deletions import Deletion
 from limelight_collector.deletion import Deletions
-from limelight_collector.deletion_sql import ROLLUPS
+from limelight_collector.deletion_sql import OF_MINUTES, ROLLUPS
+from limelight_collector.rollups import Rollups
 from limelight_collector.settings import Settings
 from limelight_collector.spool import Spool
 from limelight_collector.store import Store, open_store
@@ -100,19 +101,18 @@ class Place:
                     found.append(str(path.relative_to(self.directory)))
         return found
 
-    def tables_with(self, text: str) -> set[str]:
-        """Tables in whose files the text is found."""
+    def tables_with(self, text: str, tables: Sequence[str] = TABLES) -> set[str]:
+        """Those of the tables in whose files the text is found."""
         found = self.on_disk(text)
-        return {
-            t for t, path in self.paths().items() if any((self.directory / name).is_relative_to(path) for name in found)
-        }
+        paths = self.paths(tables).items()
+        return {t for t, path in paths if any((self.directory / name).is_relative_to(path) for name in found)}
 
-    def paths(self) -> dict[str, Path]:
+    def paths(self, tables: Sequence[str] = TABLES) -> dict[str, Path]:
         """Where each table keeps its parts."""
         rows = self.store.query(
             "SELECT name, data_paths[1] FROM system.tables "
             "WHERE database = currentDatabase() AND name IN {t:Array(String)}",
-            {"t": list(TABLES)},
+            {"t": list(tables)},
         )
         return {table: Path(path) for table, path in rows.rows}
 
@@ -143,7 +143,7 @@ def place(stored: tuple[Path, Store]) -> Iterator[Place]:
     directory, store = stored
     for path in [*directory.glob("spool.db*"), *directory.glob("control.db*")]:
         path.unlink()
-    for table in (*TABLES, *ROLLUPS):
+    for table in (*TABLES, *ROLLUPS, *OF_MINUTES):
         store.execute(f"TRUNCATE TABLE {table}")
     made = Place(directory, store)
     yield made
@@ -213,6 +213,53 @@ def test_it_is_on_the_disk_before_and_not_after_and_the_rest_stays(place: Place,
     assert place.count("q") == other
     assert place.tables_with(foreign) == ATTRIBUTED
     assert done.rows == {table: before[table] - left[table] for table in TABLES[:5]}
+
+
+def test_the_tables_of_minutes_forget_it_and_have_what_is_left(place: Place) -> None:
+    store, mine = place.store, marker("person")
+    for table, column in (
+        ("traces_1m", "asked"),
+        ("traces_1m", "users"),
+        ("users_1m", "user_id"),
+        ("errors_1m", "user_id"),
+    ):
+        kind = "Array(String)" if column == "users" else "String"
+        store.execute(f"ALTER TABLE {table} MODIFY COLUMN {column} {kind} CODEC(NONE)")
+    failed = call(1, 1, mine, **{"user.id": mine, "error.type": "Timeout"})
+    failed.status.code = 2
+    place.send(request(failed, call(1, 2, "x"), call(2, 1, "other", **{"user.id": "bob"})))
+    place.send(request(call(3, 1, "x", **{"user.id": mine})), at_ns=LATER)  # of a time that is not deleted
+    place.write()
+
+    def rolled() -> list[set[bytes]]:
+        Rollups(store, lambda: NOW * 2).roll()
+        sql = "SELECT DISTINCT trace_id FROM {} FINAL WHERE NOT is_gone"
+        return [{trace for (trace,) in store.query(sql.format(table)).rows} for table in ("traces_1m", "errors_1m")]
+
+    assert rolled() == [{trace(1), trace(2), trace(3)}, {trace(1)}]
+    assert place.tables_with(mine, OF_MINUTES) == set(OF_MINUTES)
+    assert place.delete("user_id", mine).state == "verified"
+    assert place.tables_with(mine, OF_MINUTES) == set()
+    assert rolled() == [{trace(2), trace(3)}, set()]
+    users = store.query("SELECT user_id FROM users_1m FINAL WHERE NOT is_gone ORDER BY user_id").rows
+    assert users == sorted([(mine,), ("bob",)])  # of the call that came later
+
+
+def test_who_is_named_by_a_row_that_is_gone_is_forgotten_too(place: Place) -> None:
+    store, mine = place.store, marker("moved")
+    store.execute("ALTER TABLE users_1m MODIFY COLUMN user_id String CODEC(NONE)")
+    place.send(request(call(1, 1, "x", **{"user.id": mine})))
+    place.write()
+    Rollups(store, lambda: NOW * 2).roll()
+    place.send(request(call(1, 1, "x", **{"user.id": "bob"})), at_ns=NOW + 1)
+    place.write()
+    Rollups(store, lambda: NOW * 2).roll()
+    for table in ("spans", "traces_1m"):
+        store.execute(f"OPTIMIZE TABLE {table} FINAL")
+    assert "users_1m" in place.tables_with(mine, OF_MINUTES)
+    assert place.delete("user_id", mine).state == "verified"
+    assert place.tables_with(mine, OF_MINUTES) == set()
+    assert store.query("SELECT user_id FROM users_1m FINAL WHERE NOT is_gone").rows == [("bob",)]
 
 
 def test_the_spools_pages_and_journal_hold_nothing_of_it(place: Place) -> None:
