@@ -118,7 +118,7 @@ bench-query: install-dev ## every API call behind the dashboard on SPANS=1000000
 bench-sdk: .cache/bench/.installed ## CPU per traced call, ours and others'; import time, size; method in tests/bench/sdk.py
 	.cache/bench/bin/python tests/bench/sdk.py $(BENCH_ARGS)
 
-fixtures: install-dev ## capture tests/fixtures/otlp again: every library in an environment of its own; CAPTURE=dialect[/case] narrows
+fixtures: install-dev .cache/vllm/.installed ## capture tests/fixtures/otlp again: every library in an environment of its own; CAPTURE=dialect[/case] narrows
 	$(BIN)/python tests/fixtures/capture/run.py $(or $(CAPTURE),all)
 
 clean: ## remove what make made
