@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from http import HTTPStatus
 from typing import Any, Literal, TypeVar
 
 import streamlit as st
@@ -21,6 +22,10 @@ Colour = Literal["red", "orange", "blue", "green", "gray"]
 _ROWS_UNSCROLLED = 18
 _SCROLLED_PX = 592
 _PLOTLY = {"displayModeBar": False, "responsive": True}
+_TOO_BIG = (
+    "**Ask for less:** choose a shorter window in the sidebar, or an environment, service or model; "
+    "on Traces a Filter such as `status = error` helps, too."
+)
 _log = logging.getLogger(__name__)
 SNIPPET = 'import limelight\nlimelight.init()  # LIMELIGHT_ENDPOINT="http://127.0.0.1:4318"'
 
@@ -44,10 +49,14 @@ def _failed(what: str, error: client.ApiError) -> Any:
     with st.container(border=True):
         st.markdown(f":material/cloud_off: **{label(what)} could not be loaded**")
         st.text(error.message)
+        if error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            st.markdown(_TOO_BIG)
         shown = "Nothing to show in its place."
         if error.last_good:
             since = age((datetime.now(timezone.utc) - error.last_good[0]).total_seconds())
-            shown = f"Showing the last good answer, {clock(error.last_good[0])} UTC ({since} ago)."
+            shown = (
+                f"Showing the last good answer, {clock(error.last_good[0])} UTC ({since} ago), maybe of another window."
+            )
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{shown} Error id {error.error_id}.")
             st.button("Retry", icon=":material/refresh:", key=f"retry-{what}")

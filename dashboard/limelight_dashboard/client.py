@@ -123,9 +123,11 @@ def series(
     return cast("list[Row]", read("series", "rows", params | ({"top": top} if top is not None else {})))
 
 
-def traces(filters: Filters, where: str = "", *, order: str = "", limit: int = 100, cursor: str = "") -> Row:
-    """`traces` (summaries) and `next_cursor` ("" or None at the end)."""
-    params = {"filter": filters.expression(where), "order": order, "limit": limit, "cursor": cursor}
+def traces(
+    filters: Filters, where: str = "", *, text: str = "", order: str = "", limit: int = 100, cursor: str = ""
+) -> Row:
+    """`traces` (summaries) and `next_cursor` ("" or None at the end); `text`: anywhere in inputs and outputs."""
+    params = {"filter": filters.expression(where), "q": text, "order": order, "limit": limit, "cursor": cursor}
     return cast("Row", read("traces", None, _window(filters) | params))
 
 

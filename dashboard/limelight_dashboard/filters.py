@@ -17,6 +17,9 @@ DEFAULT_WINDOW = "1h"
 REFRESH_GRAIN_S = 15
 """Now is rounded down to this, so that two reruns ask the same question and the cache can answer the second."""
 
+MAX_SEARCH_CHARS = 1000
+"""The longest text that the API looks for."""
+_SEARCH_KEYS = {"name": "name contains", "session": "session_id =", "user": "user_id ="}
 _STEPS_S = (15, 60, 300, 900, 3600, 6 * 3600, 86_400)
 _MOST_BUCKETS = 170
 
@@ -56,6 +59,14 @@ class Filters:
         return " and ".join(clauses)
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search box asks for: a clause of the filter language, or text the API looks for (`q`); "" is neither."""
+
+    clause: str = ""
+    text: str = ""
+
+
 def last(window: timedelta, now: datetime) -> tuple[datetime, datetime]:
     """The window that ends now, `now` rounded up to the refresh grain."""
     grain = REFRESH_GRAIN_S
@@ -74,19 +85,17 @@ def equals(name: str, value: str) -> str:
     return f"{name} = {quote(value)}"
 
 
-def search_clause(text: str) -> str:
-    """The clause of a search box: a 32-digit id, `key=value` (an attribute), or a word found in name, ids or text."""
-    wanted = text.strip()
-    if not wanted:
-        return ""
+def search(typed: str) -> Search:
+    """What a search box asks for: a trace id of 32 digits, `name=…`, `session=…`, `user=…`, `key=…` (any other key is
+    an attribute), or text of prompts and answers."""
+    wanted = typed.strip()
     if re.fullmatch(r"[0-9a-fA-F]{32}", wanted):
-        return equals("trace_id", wanted.lower())
+        return Search(clause=equals("trace_id", wanted.lower()))
     key_value = re.fullmatch(r"([A-Za-z_][\w.\-]*)=(.+)", wanted)
-    if key_value:
-        return f"attr[{quote(key_value[1])}] = {quote(key_value[2].strip())}"
-    word = quote(wanted)
-    contains = " or ".join(f"{name} contains {word}" for name in ("name", "input_text", "output_text"))
-    return f"{contains} or session_id = {word} or user_id = {word}"
+    if not key_value:
+        return Search(text=wanted)
+    key, value = key_value[1], quote(key_value[2].strip())
+    return Search(clause=f"{_SEARCH_KEYS[key]} {value}" if key in _SEARCH_KEYS else f"attr[{quote(key)}] = {value}")
 
 
 def describe(filters: Filters) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from limelight_dashboard import cards, pages
+from limelight_dashboard.filters import equals
 from limelight_dashboard.format import (
     UNKNOWN,
     compact,
@@ -53,7 +54,9 @@ def header(trace_id: str, tree: Tree, spans: Sequence[Row]) -> None:
         st.code(trace_id, language=None, width="content")
         st.caption(" · ".join([f"{when} UTC", *where, *who]), width="content")
         if row.get("session_id"):
-            pages.link("traces", "All of this session", ":material/forum:", q=str(row["session_id"]))
+            pages.link(
+                "traces", "All of this session", ":material/forum:", where=equals("session_id", str(row["session_id"]))
+            )
 
 
 def _neighbours(trace_id: str) -> None:

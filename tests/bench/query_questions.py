@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from bench.query_data import COMMON_WORD, RARE_WORD
-from limelight_dashboard.filters import WINDOWS, Filters, search_clause
+from limelight_dashboard.filters import WINDOWS, Filters
 
 CARD_MS, TRACE_MS, LATEST_MS = 150.0, 60.0, 100.0
 """Budgets of design.md §6: the p50 of a warm answer."""
@@ -126,8 +126,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("traces, latest 50 by attribute", _fixed("traces", limit=50, filter=_ATTRIBUTE), LATEST_MS),
     Question("traces, latest 100", _fixed("traces", limit=100), pages=("traces",)),
     Question("traces, 100 flagged", _fixed("traces", limit=100, filter="flag exists")),
-    Question("traces, search a common word", _fixed("traces", limit=100, filter=search_clause(COMMON_WORD))),
-    Question("traces, search a rare word", _fixed("traces", limit=100, filter=search_clause(RARE_WORD)), None),
+    Question("traces, search a common word", _fixed("traces", limit=100, q=COMMON_WORD)),
+    Question("traces, search a rare word", _fixed("traces", limit=100, q=RARE_WORD), None),
     Question("traces of a session", _session),
     Question("trace by id", _trace, TRACE_MS, _ANY, pages=("trace",)),
     Question("spans, latest 50", _fixed("spans", limit=50)),

@@ -179,6 +179,8 @@ class FakeApi:
         self.traces = sorted(traces, key=lambda spans: -spans[0]["ns"])
         self.broken = broken
         self.alerts = alerts or []
+        self.too_big = False
+        """Whether a search of texts hits the limit of time."""
         self.asked: list[str] = []
         api = self
 
@@ -214,6 +216,8 @@ class FakeApi:
         noun = unquote(parts.path.removeprefix("/api/v1/"))
         if self.broken:
             return 500, {"title": "Internal error", "detail": "the store is on fire"}
+        if self.too_big and query.get("q"):
+            return 422, {"title": "Unprocessable", "detail": "this question is too big: it took longer than 10 s"}
         if noun.startswith("traces/"):
             found = [spans for spans in self.traces if spans[0]["trace_id"] == noun.removeprefix("traces/")]
             return (200, {"trace_id": noun[7:], "spans": found[0]}) if found else (404, {"detail": "no such trace"})
@@ -239,16 +243,29 @@ class FakeApi:
     def spans(self, query: Row) -> list[Row]:
         """Spans of the window that pass the equality clauses of the filter."""
         low, high = (datetime.fromisoformat(query[name]).timestamp() * 1e9 for name in ("from", "to"))
-        wanted = re.findall(r'(environment|service_name|request_model) = "([^"]*)"', query.get("filter", ""))
+        wanted = re.findall(
+            r'(environment|service_name|request_model|session_id|user_id) = "([^"]*)"', query.get("filter", "")
+        )
         every = (s for spans in self.traces for s in spans if low <= s["ns"] < high)
         return [s for s in every if all(s.get(name) == value for name, value in wanted)]
 
+    def holding(self, wanted: str) -> set[str]:
+        """Ids of the traces with this text in a message, in capitals or not."""
+        said = ("input_messages", "output_messages")
+        return {
+            s["trace_id"]
+            for spans in self.traces
+            for s in spans
+            if any(wanted.casefold() in json.dumps(s.get(name, ""), ensure_ascii=False).casefold() for name in said)
+        }
+
     def trace_list(self, query: Row) -> Row:
-        """`GET traces`: filters on status, flags and names found by `contains`; offset as cursor."""
+        """`GET traces`: filters on status, flags and names found by `contains`, `q`; offset as cursor."""
         ids = {s["trace_id"] for s in self.spans(query)}
         rows = [summary(spans) for spans in self.traces if spans[0]["trace_id"] in ids]
         text_wanted = re.search(r'name contains "([^"]*)"', query.get("filter", ""))
         rows = [r for r in rows if not text_wanted or text_wanted[1] in r["name"]]
+        rows = [r for r in rows if r["trace_id"] in self.holding(query.get("q", ""))]
         if "status = error" in query.get("filter", ""):
             rows = [r for r in rows if r["error_count"]]
         if "flag exists" in query.get("filter", ""):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from urllib.parse import parse_qsl
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -123,8 +124,71 @@ def test_filters_of_the_address_reach_the_api(open_page: OpenPage) -> None:
     asked = [path for path in api.asked if path.startswith("/api/v1/traces?")]
     assert "service_name+%3D+%22gone%22" in asked[-1]
     assert "status+%3D+error" in asked[-1]
-    assert "%5C%22x%5C%22" in asked[-1]
+    assert "q=say+%22x%22" in asked[-1]
     assert at.selectbox(key="service").value == "gone"
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("WAREHOUSE on", 5),
+        ("warehouses", 0),
+        ("support-agent", 0),
+        ("name=support-agent", 5),
+        ("session=s-1", 5),
+        ("session=S-1", 0),
+        ("user=u-7", 5),
+    ],
+)
+def test_search_finds_texts_and_by_key_names_and_people(open_page: OpenPage, typed: str, found: int) -> None:
+    at = open_page(FakeApi(history(NOW, 5)), "traces", q=typed)
+    assert not at.exception
+    assert (f"{found} traces · page 1" if found else "in this window") in texts(at)
+
+
+def test_a_search_of_texts_without_a_hit_says_where_it_looked(open_page: OpenPage) -> None:
+    at = open_page(FakeApi(history(NOW, 5)), "traces", q="s-1")
+    said = texts(at).replace("\\", "")
+    assert "has this text" in said
+    assert "session=…" in said
+
+
+def test_pages_of_a_search_go_on_with_its_text(open_page: OpenPage) -> None:
+    api = FakeApi(history(NOW, 101))
+    at = open_page(api, "traces", q="warehouse", window="6h")
+    next(button for button in at.button if button.label == "Older").click().run()
+    assert "1 traces · page 2" in texts(at)
+    asked = [path for path in api.asked if path.startswith("/api/v1/traces?")]
+    assert "q=warehouse" in asked[-1]
+    assert "cursor=100" in asked[-1]
+    at.text_input(key="q").set_value("it left").run()
+    assert "100 traces · page 1" in texts(at)
+
+
+def test_a_search_that_is_too_much_says_how_to_ask_for_less(open_page: OpenPage) -> None:
+    api = FakeApi(history(NOW, 5))
+    api.too_big = True
+    at = open_page(api, "traces", q="warehouse")
+    assert not at.exception
+    assert "took longer than 10 s" in texts(at)
+    assert "shorter window" in texts(at)
+    at.text_input(key="q").set_value("").run()
+    assert "could not be loaded" not in texts(at)
+
+
+def test_a_text_too_long_to_search_is_not_asked(open_page: OpenPage) -> None:
+    api = FakeApi(history(NOW, 5))
+    at = open_page(api, "traces", q="x" * 1001)
+    assert not at.exception
+    assert "has 1,001 characters; 1,000 are the most" in texts(at)
+    assert not any(path.startswith("/api/v1/traces?") for path in api.asked)
+
+
+def test_the_session_of_a_trace_is_a_filter(open_page: OpenPage) -> None:
+    spans = make_trace(random.Random(2), int(NOW.timestamp() - 100) * 10**9, 2)
+    at = open_page(FakeApi([spans]), "trace", trace_id=spans[0]["trace_id"])
+    (link,) = [block.proto for block in at.get("page_link") if "session" in block.proto.label]
+    assert dict(parse_qsl(link.query_string)) == {"where": 'session_id = "s-1"'}
 
 
 def test_a_bug_in_a_page_is_a_card_with_an_id_in_the_log(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from limelight_dashboard import format as f
 from limelight_dashboard.export import csv_text, file_name
-from limelight_dashboard.filters import Filters, last, quote, search_clause
+from limelight_dashboard.filters import Filters, Search, last, quote, search
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
@@ -114,16 +114,20 @@ def test_filters_speak_the_filter_language() -> None:
 @pytest.mark.parametrize(
     ("typed", "clause"),
     [
-        ("", ""),
-        ("A" * 32, f'trace_id = "{"a" * 32}"'),
+        (f" {'A' * 32} ", f'trace_id = "{"a" * 32}"'),
         ("team=blue sky", 'attr["team"] = "blue sky"'),
-        ('say "hi"', '"say \\"hi\\""'),
+        ("name=sql", 'name contains "sql"'),
+        ('user= u"7', 'user_id = "u\\"7"'),
+        ("session=a=b", 'session_id = "a=b"'),
     ],
 )
-def test_search(typed: str, clause: str) -> None:
-    found = search_clause(typed)
-    assert clause in found
-    assert bool(found) == bool(typed)
+def test_a_search_with_a_key_or_a_trace_id_is_a_filter(typed: str, clause: str) -> None:
+    assert search(typed) == Search(clause=clause)
+
+
+@pytest.mark.parametrize("typed", ["", "  ", "A" * 31, "refund", 'say "hi"', "price = 5", "=x", "user=", "a\nb=c"])
+def test_any_other_search_is_text_as_it_is_written(typed: str) -> None:
+    assert search(typed) == Search(text=typed.strip())
 
 
 @pytest.mark.parametrize(("hours", "step"), [(1, 60), (6, 300), (24, 900), (24 * 7, 3600), (24 * 30, 21_600)])

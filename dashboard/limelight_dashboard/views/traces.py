@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from limelight_dashboard import cards, client, sidebar, trace_list
-from limelight_dashboard.filters import search_clause
+from limelight_dashboard.filters import MAX_SEARCH_CHARS, Filters, Search, search
 
 Row = Mapping[str, Any]
 _LIMIT = 100
@@ -24,6 +24,10 @@ SHOW: dict[str, tuple[str, str]] = {
     "Flagged": ("flag exists", ""),
 }
 
+_SEARCH_HELP = """Text is found anywhere in prompts and answers, tool calls and retrieved documents, in capitals or not.
+
+`name=…` part of a span's name · `session=…` `user=…` an id as it is · `key=…` any other attribute · a trace id"""
+
 
 def render() -> None:
     """Draw the page."""
@@ -35,7 +39,8 @@ def render() -> None:
             bind="query-params",
             width=340,
             type="search",
-            placeholder="name, text, session, user, key=value or trace id",
+            placeholder="text of prompts and answers, or user=…",
+            help=_SEARCH_HELP,
         )
         show = st.segmented_control(
             "Show",
@@ -47,21 +52,31 @@ def render() -> None:
         )
         where = st.text_input("Filter", key="where", bind="query-params", width=340, placeholder="duration_ms > 500")
     clause, order = SHOW[show or "All"]
-    wanted = " and ".join(f"({part})" for part in (clause, search_clause(st.session_state["q"] or ""), where) if part)
-    question = (filters.expression(wanted), order, filters.end - filters.start)
-    cursors = _cursors(question)
-    answer = cards.load(
-        "Traces", partial(client.traces, filters, wanted, order=order, limit=_LIMIT, cursor=cursors[-1]), height=480
-    )
+    found = search(st.session_state["q"] or "")
+    if len(found.text) > MAX_SEARCH_CHARS:
+        st.warning(f"The text to search for has {len(found.text):,} characters; {MAX_SEARCH_CHARS:,} are the most.")
+        return
+    wanted = " and ".join(f"({part})" for part in (clause, found.clause, where) if part)
+    cursors = _cursors((filters.expression(wanted), found.text, order, filters.end - filters.start))
+    ask = partial(client.traces, filters, wanted, text=found.text, order=order, limit=_LIMIT, cursor=cursors[-1])
+    answer = cards.load("Traces", ask, height=480)
     if answer is None:
         return
     rows = answer["traces"]
     st.session_state[SHOWN_IDS] = [row["trace_id"] for row in rows]
     if not rows:
-        cards.empty("No trace matches in this window.", snippet=not filters.expression(wanted))
+        _none(filters, wanted, found)
         return
     trace_list.table(rows)
     trace_list.footer(rows, answer.get("next_cursor") or "", cursors)
+
+
+def _none(filters: Filters, wanted: str, found: Search) -> None:
+    if found.text:
+        cards.empty("Nothing in this window and these filters has this text.")
+        st.caption("Span names, sessions and users are searched with `name=…`, `session=…` and `user=…`.")
+    else:
+        cards.empty("No trace matches in this window.", snippet=not filters.expression(wanted))
 
 
 def _cursors(question: Any) -> list[str]:
