@@ -153,6 +153,11 @@ def test_a_search_of_texts_without_a_hit_says_where_it_looked(open_page: OpenPag
     assert "session=…" in said
 
 
+def test_a_search_by_key_without_a_hit_says_how_it_was_read(open_page: OpenPage) -> None:
+    at = open_page(FakeApi([]), "traces", q="x=1")
+    assert 'The search asked for: attr["x"] = "1"' in texts(at)
+
+
 def test_pages_of_a_search_go_on_with_its_text(open_page: OpenPage) -> None:
     api = FakeApi(history(NOW, 101))
     at = open_page(api, "traces", q="warehouse", window="6h")

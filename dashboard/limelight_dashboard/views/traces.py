@@ -77,6 +77,8 @@ def _none(filters: Filters, wanted: str, found: Search) -> None:
         st.caption("Span names, sessions and users are searched with `name=…`, `session=…` and `user=…`.")
     else:
         cards.empty("No trace matches in this window.", snippet=not filters.expression(wanted))
+        if found.clause:
+            st.text(f"The search asked for: {found.clause}")
 
 
 def _cursors(question: Any) -> list[str]:
