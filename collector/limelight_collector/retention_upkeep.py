@@ -147,9 +147,10 @@ class Retention:
         shared: set[str] = set()
         for part in parts:
             going = part.projects & everything
-            if going and part.projects - {CANARY_PROJECT} == going - {CANARY_PROJECT} and not self._cluster:
-                self._drop(table, part)  # the canary's own spans go with the last project's
-            else:
+            is_alone = part.projects - {CANARY_PROJECT} == going - {
+                CANARY_PROJECT
+            }  # the canary's go with the last one's
+            if going and not (is_alone and not self._cluster and self._drop(table, part)):
                 shared |= going
         if shared:
             self._delete(table, day, "project_id IN {projects:Array(String)}", {"projects": sorted(shared)})
@@ -159,9 +160,10 @@ class Retention:
                 condition = f"project_id = {{project_id:String}} AND trace_id NOT IN ({_kept(day)})"
                 self._delete(table, day, condition, {"project_id": project})
 
-    def _drop(self, table: str, part: _Part) -> None:
+    def _drop(self, table: str, part: _Part) -> bool:
+        """Remove a part; False where it is no more: merged or rewritten since, so that its rows are elsewhere."""
         if not self._may_go_on():
-            return
+            return True
         try:
             self._store.execute(f"ALTER TABLE {table} DROP PART '{part.name}'")
         except (QueryLimit, Rejected, Unavailable):
@@ -169,8 +171,9 @@ class Retention:
         except Exception as error:
             if getattr(error, "code", None) != _NO_SUCH_PART:
                 raise
-            return  # merged into another one meanwhile: the next turn looks at that
+            return False
         _tell(table, part.day, part.rows, "part")
+        return True
 
     def _delete(self, table: str, day: int, condition: str, parameters: dict[str, Any]) -> None:
         within = f"{condition} AND {_within(_TIMES[table], day, day + 1)}"

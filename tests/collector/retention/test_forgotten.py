@@ -259,6 +259,7 @@ def test_who_is_named_by_a_row_that_is_gone_is_forgotten_too(place: Place) -> No
     assert "users_1m" in place.tables_with(mine, OF_MINUTES)
     assert place.delete("user_id", mine).state == "verified"
     assert place.tables_with(mine, OF_MINUTES) == set()
+    Rollups(store, lambda: NOW * 2).roll()
     assert store.query("SELECT user_id FROM users_1m FINAL WHERE NOT is_gone").rows == [("bob",)]
 
 
