@@ -41,7 +41,7 @@ SUMMARIES = {
     ),
 }
 """Tables that views fill from those, and how to fill them again from what is left (migrations 0002, 0004, 0005)."""
-ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h")
+ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h", "rollup_1h_slim")
 """They name no person, trace or text; a project's go with all its data."""
 OF_MINUTES = ("traces_1m", "users_1m", "errors_1m")
 """They do. Where something of a minute goes, all of their rows of that minute go, and are computed again."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from limelight_collector.query.errors import ERRORS
-from limelight_collector.query.measures import DIMENSIONS, MERGED, NOTHING, PARTS, REQUESTS
+from limelight_collector.query.measures import DIMENSIONS, MERGED, NOTHING, PARTS, REQUESTS, SLICES
 from limelight_collector.query.minutes import STEP_S as TABLES_STEP_S
 from limelight_collector.query.minutes import MinuteTable
 from limelight_collector.query.ranges import buckets_within, merged, starts_within
@@ -204,7 +204,9 @@ def _compute_minutes(store: Store, minutes: list[Touched]) -> None:
         f"{grouped.format(_selected(NOTHING | {_ALL_SPANS: 'count()'}), '1')}"
     )
     window = Window(minutes[0].project_id, ranges_ns[0][0], ranges_ns[-1][1])
-    _replace(store, "rollup_1m", MINUTE_S, source, buckets_within(ranges), minutes, window)
+    parameters = _parameters(minutes, window)
+    _replace(store, "rollup_1m", source, buckets_within(ranges), parameters)
+    _remember(store, MINUTE_S, parameters)
 
 
 def _compute_hours(store: Store, hours: list[Touched]) -> None:
@@ -213,30 +215,36 @@ def _compute_hours(store: Store, hours: list[Touched]) -> None:
         f"SELECT hour AS bucket, {', '.join((*DIMENSIONS, *_PARTS))} FROM ("
         f"SELECT toStartOfHour(bucket) AS hour, {', '.join(DIMENSIONS)}, {_selected(_MERGED)} FROM rollup_1m FINAL "
         f"WHERE project_id = {{project_id:String}} AND {buckets_within(ranges)} "
-        f"AND (request_count > 0 OR {_ALL_SPANS} > 0) GROUP BY hour, {', '.join(DIMENSIONS)})"
+        f"AND {_ALL_SPANS} + request_count > 0 GROUP BY hour, {', '.join(DIMENSIONS)})"
     )
-    window = Window(hours[0].project_id, 0, 0)
-    _replace(store, "rollup_1h", HOUR_S, source, buckets_within(ranges), hours, window)
+    parameters, within = _parameters(hours, Window(hours[0].project_id, 0, 0)), buckets_within(ranges)
+    _replace(store, "rollup_1h", source, within, parameters)
+    for name, kept in SLICES.items():
+        dimensions = [dimension if dimension in kept else f"'' AS {dimension}" for dimension in DIMENSIONS]
+        rows = f"rollup_1h FINAL WHERE project_id = {{project_id:String}} AND {within}"
+        source = f"SELECT bucket, {', '.join((*dimensions, *_PARTS))} FROM {rows} AND {_ALL_SPANS} + request_count > 0"
+        _replace(store, "rollup_1h_slim", source, within, parameters, name)
+    _remember(store, HOUR_S, parameters)
 
 
 def _replace(
-    store: Store, table: str, step_s: int, source: str, within: str, buckets: list[Touched], window: Window
+    store: Store, table: str, source: str, within: str, parameters: dict[str, Any], slice_name: str = ""
 ) -> None:
-    """Store the new rows of these buckets, nothing for groups that are gone, then what they were computed from."""
-    parameters = _parameters(buckets, window)
+    """Store the new rows of these buckets, and nothing for groups that are gone."""
+    sliced, column = (f" AND slice = '{slice_name}'", "slice, ") if slice_name else ("", "")
+    value = f"'{slice_name}', " if slice_name else ""
     store.execute(
-        f"""INSERT INTO {table} (project_id, {_COLUMNS})
-        SELECT {{project_id:String}}, {_KEY}, {_CHANGES}, {_selected(_MERGED)}
+        f"""INSERT INTO {table} (project_id, {column}{_COLUMNS})
+        SELECT {{project_id:String}}, {value}{_KEY}, {_CHANGES}, {_selected(_MERGED)}
         FROM (
             {source}
             UNION ALL
             SELECT {_KEY}, {_selected(_NOTHING)} FROM {table}
-            WHERE project_id = {{project_id:String}} AND {within} GROUP BY {_KEY}
+            WHERE project_id = {{project_id:String}}{sliced} AND {within} GROUP BY {_KEY}
         )
         GROUP BY {_KEY}""",
         parameters,
     )
-    _remember(store, step_s, parameters)
 
 
 def _compute_tables(store: Store, minutes: list[Touched]) -> None:

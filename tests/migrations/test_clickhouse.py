@@ -80,6 +80,7 @@ def test_what_is_older_than_the_retention_ends_in_every_table_with_a_time(tmp_pa
         ("metric_series", f"toDate(last_time){days}"),
         ("rolled", f"toDate(bucket){days}"),
         ("rollup_1h", f"toDate(bucket){days}"),
+        ("rollup_1h_slim", f"toDate(bucket){days}"),
         ("rollup_1m", f"toDate(bucket){days}"),
         ("scores", f"toDate(fromUnixTimestamp64Nano(toInt64(created_ns))){days}"),
         ("spans", f"toDate(start_time){days}"),

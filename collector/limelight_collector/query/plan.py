@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from limelight_collector.query.filter import Entry, Name, Node, named
-from limelight_collector.query.measures import ROLLED_FIELDS
+from limelight_collector.query.measures import ROLLED_FIELDS, SLICES
 from limelight_collector.query.minutes import divide as divide_minutes
 from limelight_collector.query.ranges import Range, buckets_within, merged
 from limelight_collector.query.user_minutes import USERS
@@ -49,9 +49,21 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Ranges of nanoseconds since 1970 by source; together all of the window in which there is anything."""
+    """Ranges of nanoseconds since 1970 by source; together all of the window in which there is anything.
+
+    `slice`: of hours, what suffices (`SLICES`), or "".
+    """
 
     ranges: dict[Source, list[Range]]
+    slice: str = ""
+
+    def rolled(self, source: Source) -> str:
+        """SQL after FROM of the rows of a rollup for the source's ranges; the project is the parameter `project_id`."""
+        table, where = source, "project_id = {project_id:String}"
+        if source == "rollup_1h" and self.slice:
+            table, where = "rollup_1h_slim", f"{where} AND slice = '{self.slice}'"
+        within = buckets_within((start // _S, end // _S) for start, end in self.ranges[source])
+        return f"{table} FINAL WHERE {where} AND {within}"
 
     @property
     def is_raw(self) -> bool:
@@ -91,7 +103,9 @@ def plan(
     if sum(hour.spans for hour in hours) <= RAW_SPANS:
         return everything
     ranges = divide(window, hours)
-    return Plan(ranges) if len(ranges.get("raw", ())) <= MAX_RAW_RANGES else everything
+    columns = names - {"model"} | ({"request_model", "response_model"} if "model" in names else set[str]())
+    suffices = next((name for name, dimensions in SLICES.items() if columns <= {*dimensions}), "")
+    return Plan(ranges, suffices) if len(ranges.get("raw", ())) <= MAX_RAW_RANGES else everything
 
 
 def _of_users(store: Store, window: Window) -> Plan:

@@ -14,8 +14,8 @@ from limelight_collector.errors import Rejected
 from limelight_collector.query.filter import parse, parse_field
 from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.measures import COUNTED, MEASURES, MERGED, PARTS, REQUESTS
-from limelight_collector.query.plan import Plan, Source, plan
-from limelight_collector.query.ranges import Range, buckets_within, starts_within
+from limelight_collector.query.plan import Plan, plan
+from limelight_collector.query.ranges import Range, starts_within
 from limelight_collector.query.span_json import number, time_text
 from limelight_collector.query.window import BOUND, Condition, Window
 from limelight_collector.store import Store
@@ -128,7 +128,7 @@ def _rows_of_parts(
     parts = [
         _raw_parts(named, _raw_time(step_s), needed, raw, ranges)
         if source == "raw"
-        else _rolled_parts(source, named, _rollup_time(step_s), needed, passes, ranges)
+        else _rolled_parts(chosen.rolled(source), named, _rollup_time(step_s), needed, passes)
         for source, ranges in chosen.ranges.items()
     ]
     return f"({' UNION ALL '.join(parts)})"
@@ -159,14 +159,10 @@ def _raw_parts(named: list[str], time: str, needed: list[str], raw: Condition, r
     return _grouped(named, f"{time} AS time" if time else "", selected, "spans FINAL", condition)
 
 
-def _rolled_parts(
-    source: Source, named: list[str], time: str, needed: list[str], passes: str, ranges: list[Range]
-) -> str:
+def _rolled_parts(source: str, named: list[str], time: str, needed: list[str], passes: str) -> str:
     """The rows as they are: to merge their sketches here and again outside would cost twice."""
-    within = buckets_within((start // 10**9, end // 10**9) for start, end in ranges)
     selected = [*([f"{time} AS time"] if time else []), *named, *needed]
-    bound = f"project_id = {{project_id:String}} AND {within} AND request_count > 0 AND ({passes})"
-    return f"SELECT {', '.join(selected)} FROM {source} FINAL WHERE {bound}"
+    return f"SELECT {', '.join(selected)} FROM {source} AND request_count > 0 AND ({passes})"
 
 
 def _grouped(keys: list[str], time: str, selected: list[str], table: str, condition: str) -> str:

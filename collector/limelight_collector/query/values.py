@@ -7,11 +7,9 @@ from typing import Any
 from limelight_collector.query.filter import And, Entry, Name
 from limelight_collector.query.filter_sql import Sql
 from limelight_collector.query.plan import plan
-from limelight_collector.query.ranges import buckets_within, starts_within
+from limelight_collector.query.ranges import starts_within
 from limelight_collector.query.window import BOUND, Window
 from limelight_collector.store import Store
-
-_NS = 10**9
 
 
 def field_values(store: Store, window: Window, field: Name | Entry, limit: int) -> tuple[list[dict[str, Any]], bool]:
@@ -22,16 +20,15 @@ def field_values(store: Store, window: Window, field: Name | Entry, limit: int) 
     sql = Sql(BOUND)
     value = f"toString({sql.value(field)})"
     parts: list[str] = []
-    for source, ranges in plan(store, window, None, [field], And(()), ["span_count"]).ranges.items():
+    chosen = plan(store, window, None, [field], And(()), ["span_count"])
+    for source, ranges in chosen.ranges.items():
         if source == "raw":
             within = f"{BOUND} AND {starts_within(ranges)}"
             parts.append(f"SELECT {value} AS value, 1 AS spans FROM spans FINAL WHERE {within}")
         else:
-            within = buckets_within((start // _NS, end // _NS) for start, end in ranges)
             # of days of which only some traces were kept, rollups made before they counted all spans count requests
             count = "greatest(span_count, request_count)"
-            bound = f"project_id = {{project_id:String}} AND {within}"
-            parts.append(f"SELECT {value} AS value, {count} AS spans FROM {source} FINAL WHERE {bound}")
+            parts.append(f"SELECT {value} AS value, {count} AS spans FROM {chosen.rolled(source)}")
     rows = store.query(
         f"SELECT value, sum(spans) AS n FROM ({' UNION ALL '.join(parts)}) WHERE value != '' AND spans > 0 "
         f"GROUP BY value ORDER BY n DESC, value LIMIT {limit + 1:d}",

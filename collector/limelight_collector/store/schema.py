@@ -29,6 +29,7 @@ _TIME_COLUMNS = {
     "rolled": "bucket",
     "rollup_1m": "bucket",
     "rollup_1h": "bucket",
+    "rollup_1h_slim": "bucket",
     "traces_1m": "bucket",
     "users_1m": "bucket",
     "errors_1m": "bucket",

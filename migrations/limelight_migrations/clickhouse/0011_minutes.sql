@@ -102,6 +102,66 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts =
 ALTER TABLE rollup_1m ADD COLUMN IF NOT EXISTS span_count UInt64 CODEC(ZSTD(1));
 ALTER TABLE rollup_1h ADD COLUMN IF NOT EXISTS span_count UInt64 CODEC(ZSTD(1));
 
+-- The same hours with fewer dimensions, for questions that ask for no more: merging sketches is what such questions cost.
+CREATE TABLE IF NOT EXISTS rollup_1h_slim (
+    project_id LowCardinality(String),
+    slice LowCardinality(String),
+    bucket DateTime('UTC') CODEC(Delta, ZSTD(1)),
+    service_name LowCardinality(String),
+    environment LowCardinality(String),
+    observation_type LowCardinality(String),
+    provider LowCardinality(String),
+    request_model LowCardinality(String),
+    response_model LowCardinality(String),
+    changes UInt64 CODEC(ZSTD(1)),
+    request_count UInt64 CODEC(ZSTD(1)),
+    error_count UInt64 CODEC(ZSTD(1)),
+    unpriced_count UInt64 CODEC(ZSTD(1)),
+    flag_count UInt64 CODEC(ZSTD(1)),
+    input_tokens Nullable(UInt64) CODEC(ZSTD(1)),
+    output_tokens Nullable(UInt64) CODEC(ZSTD(1)),
+    cache_read_tokens Nullable(UInt64) CODEC(ZSTD(1)),
+    cache_write_tokens Nullable(UInt64) CODEC(ZSTD(1)),
+    reasoning_tokens Nullable(UInt64) CODEC(ZSTD(1)),
+    cost_usd Nullable(Decimal(38, 18)) CODEC(ZSTD(1)),
+    latency AggregateFunction(quantilesBFloat16(0.5, 0.95, 0.99), Float64) CODEC(ZSTD(1)),
+    ttft AggregateFunction(quantilesBFloat16(0.5, 0.95, 0.99), Float64) CODEC(ZSTD(1)),
+    tpot AggregateFunction(quantilesBFloat16(0.5, 0.95, 0.99), Float64) CODEC(ZSTD(1)),
+    span_count UInt64 CODEC(ZSTD(1))
+) ENGINE = ReplacingMergeTree(changes)
+PARTITION BY toDate(bucket)
+ORDER BY (project_id, slice, bucket, service_name, environment, observation_type, provider, request_model, response_model)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1,
+    min_age_to_force_merge_seconds = 14400, min_age_to_force_merge_on_partition_only = 1;
+
+INSERT INTO rollup_1h_slim (
+    project_id, slice, bucket, service_name, environment, observation_type,
+    provider, request_model, response_model, changes,
+    request_count, error_count, unpriced_count, flag_count, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, reasoning_tokens, cost_usd, latency, ttft, tpot, span_count
+)
+SELECT
+    project_id, 'services', bucket, service_name, environment, '', '', '', '', max(changes),
+    sum(request_count), sum(error_count), sum(unpriced_count), sum(flag_count), sum(input_tokens), sum(output_tokens),
+    sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost_usd),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(latency), quantilesBFloat16MergeState(0.5, 0.95, 0.99)(ttft),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(tpot), sum(span_count)
+FROM rollup_1h FINAL GROUP BY project_id, bucket, service_name, environment;
+
+INSERT INTO rollup_1h_slim (
+    project_id, slice, bucket, service_name, environment, observation_type,
+    provider, request_model, response_model, changes,
+    request_count, error_count, unpriced_count, flag_count, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, reasoning_tokens, cost_usd, latency, ttft, tpot, span_count
+)
+SELECT
+    project_id, 'models', bucket, '', '', observation_type, provider, request_model, response_model, max(changes),
+    sum(request_count), sum(error_count), sum(unpriced_count), sum(flag_count), sum(input_tokens), sum(output_tokens),
+    sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost_usd),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(latency), quantilesBFloat16MergeState(0.5, 0.95, 0.99)(ttft),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(tpot), sum(span_count)
+FROM rollup_1h FINAL GROUP BY project_id, bucket, observation_type, provider, request_model, response_model;
+
 -- Minutes whose rollups are what their spans say are computed again, to have the new column. Not those of which retention
 -- kept only some traces: their rollups know more than their spans. Twice is harmless.
 INSERT INTO touched (project_id, bucket, changes, spans, last_change)

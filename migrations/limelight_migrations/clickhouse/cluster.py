@@ -27,6 +27,7 @@ SHARDING = {
     "rolled": _BUCKET,
     "rollup_1m": _BUCKET,
     "rollup_1h": _BUCKET,
+    "rollup_1h_slim": _BUCKET,
     "traces_1m": _BUCKET,
     "users_1m": _BUCKET,
     "errors_1m": _BUCKET,

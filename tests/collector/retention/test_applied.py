@@ -22,7 +22,7 @@ from limelight_collector.store import Store, open_store
 
 TODAY = 20_780
 NOW = TODAY * DAY_NS + DAY_NS // 2
-ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h", "users_1m")
+ROLLUPS = ("touched", "rolled", "rollup_1m", "rollup_1h", "rollup_1h_slim", "users_1m")
 OF_TRACES = ("traces_1m", "errors_1m")
 TABLES = ("spans", "flags", "scores", "trace_times", "logs", "log_times", "metric_points", "metric_series")
 
@@ -145,11 +145,19 @@ def test_rollups_go_with_their_day_and_stay_as_they_were_where_traces_are_kept(s
         )
         return [[age for (age,) in store.query(sql.format(TODAY, table), {"p": project}).rows] for table in ROLLUPS]
 
-    assert days("p") == days("q") == [[1, 10, 20]] * 5
+    assert days("p") == days("q") == [[1, 10, 20]] * 6
     apply(store, p=Policy(7, keep_flagged_days=14))
-    assert days("p") == [[1, 10]] * 5
+    assert days("p") == [[1, 10]] * 6
     apply(store, p=Policy(7))
-    assert (days("p"), days("q")) == ([[1]] * 5, [[1, 10, 20]] * 5)
+    assert (days("p"), days("q")) == ([[1]] * 6, [[1, 10, 20]] * 6)
+
+
+def test_a_part_that_was_rewritten_meanwhile_goes_in_the_same_turn(store: Store) -> None:
+    """Deleting rows of one day gives the parts of every day new names."""
+    put(store, 1, 17.6)
+    put(store, 2, 19, "q")
+    apply(store, p=Policy(1), q=Policy(18, keep_flagged_days=25))
+    assert (traces(store, "spans"), traces(store, "spans", "q")) == ([], [])
 
 
 def test_a_kept_trace_keeps_its_rows_of_minutes(store: Store) -> None:
