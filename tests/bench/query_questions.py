@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from bench.query_data import COMMON_WORD, RARE_WORD
+from limelight_dashboard.cost_cards import MOST_SHARES
+from limelight_dashboard.figures.timeseries import MOST_SERIES
 from limelight_dashboard.filters import WINDOWS, Filters
 
 CARD_MS, TRACE_MS, LATEST_MS = 150.0, 60.0, 100.0
 """Budgets of design.md §6: the p50 of a warm answer."""
 
 OVERVIEW = "request_count,error_count,error_rate,latency_p95,ttft_p95,cost_usd,flag_rate"
+SHARES = "cost_usd,request_count,unpriced_count,input_tokens,output_tokens"
 COST = "request_count,cost_usd,unpriced_count,input_tokens,output_tokens,cache_read_tokens"
 GROUPS = ("request_model", "user_id", "session_id")
 
@@ -59,12 +62,13 @@ def _fixed(path: str, **params: object) -> Callable[[Filters, Known, random.Rand
 
 
 def _series(
-    measures: str, *, group_by: str = "", stepped: bool = True, before: bool = False
+    measures: str, *, group_by: str = "", stepped: bool = True, before: bool = False, top: int | None = None
 ) -> Callable[[Filters, Known, random.Random], tuple[str, Params]]:
     def ask(filters: Filters, _known: Known, _chance: random.Random) -> tuple[str, Params]:
         chosen = filters.before() if before else filters
         given: Params = {"measure": measures, "group_by": group_by, **_bounds(chosen)}
-        return "series", {**given, "step": filters.step_s} if stepped else given
+        given |= {"step": filters.step_s} if stepped else {}
+        return "series", given | ({} if top is None else {"top": top})
 
     return ask
 
@@ -111,11 +115,19 @@ QUESTIONS: tuple[Question, ...] = (
     Question("cost: key figures", _series(COST, stepped=False), pages=("cost",)),
     Question("cost: before", _series("cost_usd", stepped=False, before=True), pages=("cost",)),
     *(
-        Question(f"cost: {name} over time", _series("cost_usd", group_by=name), pages=("cost",) * (name == GROUPS[0]))
+        Question(
+            f"cost: {name} over time",
+            _series("cost_usd", group_by=name, top=MOST_SERIES),
+            pages=("cost",) * (name == GROUPS[0]),
+        )
         for name in GROUPS
     ),
     *(
-        Question(f"cost: by {name}", _series(COST, group_by=name, stepped=False), pages=("cost",) * (name == GROUPS[0]))
+        Question(
+            f"cost: by {name}",
+            _series(SHARES, group_by=name, stepped=False, top=MOST_SHARES),
+            pages=("cost",) * (name == GROUPS[0]),
+        )
         for name in GROUPS
     ),
     Question("traces, 100 dearest", _fixed("traces", order="costliest", limit=100)),
