@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from limelight_dashboard import cards, pages
-from limelight_dashboard.filters import equals
 from limelight_dashboard.format import (
     UNKNOWN,
     compact,
@@ -54,9 +53,8 @@ def header(trace_id: str, tree: Tree, spans: Sequence[Row]) -> None:
         st.code(trace_id, language=None, width="content")
         st.caption(" · ".join([f"{when} UTC", *where, *who]), width="content")
         if row.get("session_id"):
-            pages.link(
-                "traces", "All of this session", ":material/forum:", where=equals("session_id", str(row["session_id"]))
-            )
+            # As a search, for that replaces what was searched before; an empty `q` would leave it in force.
+            pages.link("traces", "All of this session", ":material/forum:", q=f"session={row['session_id']}")
 
 
 def _neighbours(trace_id: str) -> None:

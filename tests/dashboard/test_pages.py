@@ -189,11 +189,11 @@ def test_a_text_too_long_to_search_is_not_asked(open_page: OpenPage) -> None:
     assert not any(path.startswith("/api/v1/traces?") for path in api.asked)
 
 
-def test_the_session_of_a_trace_is_a_filter(open_page: OpenPage) -> None:
+def test_the_session_of_a_trace_is_a_search(open_page: OpenPage) -> None:
     spans = make_trace(random.Random(2), int(NOW.timestamp() - 100) * 10**9, 2)
     at = open_page(FakeApi([spans]), "trace", trace_id=spans[0]["trace_id"])
     (link,) = [block.proto for block in at.get("page_link") if "session" in block.proto.label]
-    assert dict(parse_qsl(link.query_string)) == {"where": 'session_id = "s-1"'}
+    assert dict(parse_qsl(link.query_string)) == {"q": "session=s-1"}
 
 
 def test_a_bug_in_a_page_is_a_card_with_an_id_in_the_log(
