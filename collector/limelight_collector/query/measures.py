@@ -18,11 +18,13 @@ REQUESTS = (
 
 DIMENSIONS = ("service_name", "environment", "observation_type", "provider", "request_model", "response_model")
 """The columns that rollups keep apart, in the order of their key."""
-SLICES = {
+SLICES: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "environments": ("environment",),
     "services": ("service_name", "environment"),
     "models": ("observation_type", "provider", "request_model", "response_model"),
 }
-"""Hours are kept a second and third time with these dimensions alone (`rollup_1h_slim`): fewer sketches to merge."""
+"""Hours are kept again with these dimensions alone (`rollup_1h_slim`), from the fewest: fewer sketches to merge."""
 ROLLED_FIELDS = frozenset({*DIMENSIONS, "model"})
 """Fields of the filter language whose SQL holds over a rollup, too."""
 

@@ -141,6 +141,34 @@ INSERT INTO rollup_1h_slim (
     cache_write_tokens, reasoning_tokens, cost_usd, latency, ttft, tpot, span_count
 )
 SELECT
+    project_id, 'all', bucket, '', '', '', '', '', '', max(changes),
+    sum(request_count), sum(error_count), sum(unpriced_count), sum(flag_count), sum(input_tokens), sum(output_tokens),
+    sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost_usd),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(latency), quantilesBFloat16MergeState(0.5, 0.95, 0.99)(ttft),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(tpot), sum(span_count)
+FROM rollup_1h FINAL GROUP BY project_id, bucket;
+
+INSERT INTO rollup_1h_slim (
+    project_id, slice, bucket, service_name, environment, observation_type,
+    provider, request_model, response_model, changes,
+    request_count, error_count, unpriced_count, flag_count, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, reasoning_tokens, cost_usd, latency, ttft, tpot, span_count
+)
+SELECT
+    project_id, 'environments', bucket, '', environment, '', '', '', '', max(changes),
+    sum(request_count), sum(error_count), sum(unpriced_count), sum(flag_count), sum(input_tokens), sum(output_tokens),
+    sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost_usd),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(latency), quantilesBFloat16MergeState(0.5, 0.95, 0.99)(ttft),
+    quantilesBFloat16MergeState(0.5, 0.95, 0.99)(tpot), sum(span_count)
+FROM rollup_1h FINAL GROUP BY project_id, bucket, environment;
+
+INSERT INTO rollup_1h_slim (
+    project_id, slice, bucket, service_name, environment, observation_type,
+    provider, request_model, response_model, changes,
+    request_count, error_count, unpriced_count, flag_count, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, reasoning_tokens, cost_usd, latency, ttft, tpot, span_count
+)
+SELECT
     project_id, 'services', bucket, service_name, environment, '', '', '', '', max(changes),
     sum(request_count), sum(error_count), sum(unpriced_count), sum(flag_count), sum(input_tokens), sum(output_tokens),
     sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost_usd),
