@@ -131,7 +131,7 @@ CREATE TABLE IF NOT EXISTS rollup_1h_slim (
 ) ENGINE = ReplacingMergeTree(changes)
 PARTITION BY toDate(bucket)
 ORDER BY (project_id, slice, bucket, service_name, environment, observation_type, provider, request_model, response_model)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1,
+SETTINGS index_granularity = 64, fsync_after_insert = 1, fsync_part_directory = 1, ttl_only_drop_parts = 1,
     min_age_to_force_merge_seconds = 14400, min_age_to_force_merge_on_partition_only = 1;
 
 INSERT INTO rollup_1h_slim (
