@@ -266,7 +266,7 @@ def test_figures_of_a_sample_can_be_asked_by_its_rate(get: Any, services: Servic
 def test_openapi_describes_the_contract(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     named = {parameter["name"] for parameter in document["paths"]["/api/v1/series"]["get"]["parameters"]}
-    assert named == {"from", "to", "filter", "measure", "group_by", "step"}
+    assert named == {"from", "to", "filter", "measure", "group_by", "step", "top"}
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

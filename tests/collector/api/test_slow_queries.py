@@ -74,9 +74,10 @@ def test_an_admin_sees_and_explains_the_slow_queries_of_its_project(services: Se
         mine, other = {"Authorization": "Bearer slow"}, {"Authorization": "Bearer fast"}
         assert client.get("/api/v1/errors", params={"filter": 'name = "secret"'}, headers=mine).status_code == 200
         body = client.get("/api/v1/queries/slow", headers=mine).json()
-        (query,) = body["queries"]
-        assert (query["route"], query["outcome"], body["slow_query_s"]) == ("/errors", "answered", 2.0)
-        assert {"name": "start_ns", "type": "Int64"} in query["parameters"]
+        assert {(query["route"], query["outcome"]) for query in body["queries"]} == {("/errors", "answered")}
+        assert body["slow_query_s"] == 2.0
+        # the filter's text is bound; the question before it asks which minutes changed
+        (query,) = (query for query in body["queries"] if len(query["parameters"]) > 1)
         assert "secret" not in str(body)
         assert client.get("/api/v1/queries/slow", headers=other).json()["queries"] == []
         explained = client.get(f"/api/v1/queries/slow/{query['id']}/explain", headers=mine).json()
