@@ -105,7 +105,8 @@ def divide(store: Store, project_id: str, ranges_ns: list[Range]) -> Division:
         return Division([], [])
     # asked for all at once: a statement that names each range costs more than minutes that are not needed
     first, last = min(start for start, _ in ranges_ns), max(end for _, end in ranges_ns)
-    return divided(ranges_ns, changed_minutes(store, project_id, first // _S, -(-last // _S)))
+    whole = [(first // _MINUTE_NS * 60, -(-last // _S))]
+    return divided(ranges_ns, changed_minutes(store, project_id, whole, STEP_S))
 
 
 def divided(ranges_ns: list[Range], changed: Iterable[int]) -> Division:
@@ -132,15 +133,17 @@ def divided(ranges_ns: list[Range], changed: Iterable[int]) -> Division:
     return Division(whole, raw) if len(raw) <= MAX_RAW_RANGES else Division([], list(ranges_ns))
 
 
-def changed_minutes(store: Store, project_id: str, start_s: int, end_s: int) -> list[int]:
-    """Starts (seconds since 1970) of the minutes of a window that changed since they were last computed."""
-    within = buckets_within([(start_s // 60 * 60, end_s)])
-    bound = f"project_id = {{project_id:String}} AND {within}"
+def changed_minutes(store: Store, project_id: str, ranges_s: Iterable[Range], step_s: int) -> list[int]:
+    """Starts (seconds since 1970) of the minutes in these ranges that changed since they were last computed.
+
+    `step_s`: of what, as `rolled` has it.
+    """
+    bound = f"project_id = {{project_id:String}} AND {buckets_within(ranges_s)}"
     rows = store.query(
         f"""SELECT toUnixTimestamp(bucket)
         FROM (SELECT bucket, sum(changes) AS changes FROM touched WHERE {bound} GROUP BY bucket) AS t
         LEFT JOIN (
-            SELECT bucket, max(changes) AS changes FROM rolled WHERE {bound} AND step_s = {STEP_S:d} GROUP BY bucket
+            SELECT bucket, max(changes) AS changes FROM rolled WHERE {bound} AND step_s = {step_s:d} GROUP BY bucket
         ) AS r USING (bucket)
         WHERE t.changes != r.changes""",
         {"project_id": project_id},
@@ -149,9 +152,7 @@ def changed_minutes(store: Store, project_id: str, start_s: int, end_s: int) -> 
 
 
 def _buckets_in(ranges_s: list[Range]) -> str:
-    """SQL: `bucket` is a minute of one of these ranges; by name where they are many and short."""
-    minutes = [minute for start, end in ranges_s[:_MOST_NAMED] for minute in range(start, min(end, start + 3600), 60)]
-    is_short = len(ranges_s) > 1 and all(end - start <= 600 for start, end in ranges_s)
-    if not is_short or len(minutes) > _MOST_NAMED:
+    """SQL: `bucket` is a minute of one of these ranges; minutes by name where ranges are many and short."""
+    if len(ranges_s) == 1 or sum(end - start for start, end in ranges_s) > 60 * _MOST_NAMED:
         return buckets_within(ranges_s)
-    return f"bucket IN ({', '.join(map(str, minutes))})"
+    return f"bucket IN ({', '.join(str(minute) for start, end in ranges_s for minute in range(start, end, 60))})"

@@ -13,6 +13,7 @@ from typing import Literal
 
 from limelight_collector.query.filter import Entry, Name, Node, named
 from limelight_collector.query.measures import ROLLED_FIELDS, SLICES
+from limelight_collector.query.minutes import changed_minutes
 from limelight_collector.query.minutes import divide as divide_minutes
 from limelight_collector.query.ranges import Range, buckets_within, merged
 from limelight_collector.query.user_minutes import USERS
@@ -146,18 +147,8 @@ def _touched(store: Store, window: Window, hours: list[int]) -> dict[int, frozen
     """The minutes of these hours that changed since they were computed, by hour."""
     if not hours:
         return {}
-    bound = f"project_id = {{project_id:String}} AND {buckets_within(merged(hours, _HOUR_S))}"
-    rows = store.query(
-        f"""SELECT toUnixTimestamp(bucket)
-        FROM (SELECT bucket, sum(changes) AS changes FROM touched WHERE {bound} GROUP BY bucket) AS t
-        LEFT JOIN (
-            SELECT bucket, max(changes) AS changes FROM rolled WHERE {bound} AND step_s = {_MINUTE_S:d} GROUP BY bucket
-        ) AS r USING (bucket)
-        WHERE t.changes != r.changes""",
-        {"project_id": window.project_id},
-    ).rows
     found: dict[int, set[int]] = defaultdict(set)
-    for (minute,) in rows:
+    for minute in changed_minutes(store, window.project_id, merged(hours, _HOUR_S), _MINUTE_S):
         found[minute // _HOUR_S * _HOUR_S].add(minute)
     return {hour: frozenset(minutes) for hour, minutes in found.items()}
 
