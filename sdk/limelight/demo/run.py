@@ -105,7 +105,7 @@ def _run(flags: dict[str, Any], stack: ExitStack) -> int:
     agent = SupportAgent(openai.OpenAI(base_url=backend.base_url, api_key="local", max_retries=0), backend.embed_model)
     before = _server_counts(backend)
     started = time.time()
-    outcome = _play(agent, backend, int(flags["conversations"]))
+    outcome = play(agent, backend, int(flags["conversations"]))
     limelight.flush(10)
     time.sleep(2)  # the writer's longest wait for company, and the store's answer
     _report(endpoint, backend, before, started, outcome)
@@ -160,7 +160,7 @@ def _set_prices(endpoint: str, backend: Backend) -> None:
           f"${PRICE['output_per_million_usd']} out per million tokens (PUT /api/v1/prices/overrides)")  # fmt: skip
 
 
-def _play(agent: SupportAgent, backend: Backend, conversations: int) -> dict[str, int]:
+def play(agent: SupportAgent, backend: Backend, conversations: int) -> dict[str, int]:
     """Calm, failures, recovery; returns how many turns were answered and how many failed, by error type."""
     calm = turns(backend.chat_models)
     third = max(conversations // 3, 4)
@@ -168,7 +168,7 @@ def _play(agent: SupportAgent, backend: Backend, conversations: int) -> dict[str
     script: list[tuple[str, Iterable[Turn], float]] = [
         ("calm", itertools.islice(calm, third), 0.0),
         ("bad deploy", bad, 0.8),
-        ("recovered", itertools.islice(calm, conversations - third), 0.0),
+        ("recovered", itertools.islice(calm, max(conversations - third, 0)), 0.0),
     ]
     outcome: dict[str, int] = {}
     for phase, phase_turns, pause_s in script:
